@@ -1,0 +1,60 @@
+# Every verb of this repository. INVENTORY chooses the site: make site INVENTORY=inventories/production
+# EXTRA is handed to ansible-playbook: make site EXTRA='--check --diff'
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+INVENTORY ?= inventories/lab
+EXTRA ?=
+VENV := .venv/bin
+PLAYBOOK := $(VENV)/ansible-playbook -i $(INVENTORY) $(EXTRA)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PATH := $(CURDIR)/$(VENV):$(PATH)
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+.PHONY: setup
+setup: ## the controller's tools, in .venv
+	@tools/setup
+
+# --- the lab -------------------------------------------------------------------------------------------------------------
+.PHONY: demo demo-down lab-up
+demo: ## five nodes on this machine, converged; prints address, users and health
+	@lab/demo $(INVENTORY)
+demo-down: setup ## removes the lab's nodes, network and state
+	@tools/docker-engine start
+	@$(PLAYBOOK) lab/destroy.yml
+lab-up: setup ## only the lab's nodes, bare
+	@tools/docker-engine start
+	@$(PLAYBOOK) lab/create.yml
+
+# --- the site ------------------------------------------------------------------------------------------------------------
+.PHONY: inventory secrets build site health drift
+inventory: ## an inventory of your own: make inventory NAME=production DIR=~/zulip
+	@tools/inventory "$(NAME)" "$(DIR)"
+secrets: setup ## fills what is missing in the inventory's vault
+	@$(PLAYBOOK) playbooks/secrets.yml
+build: setup ## the release's artefact, on the builder
+	@$(PLAYBOOK) playbooks/build.yml
+site: setup ## converges everything
+	@$(PLAYBOOK) site.yml
+health: setup ## the health table; fails when something is wrong
+	@$(PLAYBOOK) playbooks/health.yml
+drift: setup ## what was edited by hand on the hosts
+	@$(PLAYBOOK) playbooks/drift.yml
+
+# --- the repository ------------------------------------------------------------------------------------------------------
+.PHONY: lint unit molecule test bench-converge docs
+lint: setup ## ansible-lint, yamllint, ruff, mypy, shellcheck, contracts
+	@tests/lint
+unit: setup ## pytest: modules, plugins, filters, stand-in
+	@$(VENV)/pytest -q tests/unit
+molecule: setup ## one scenario on the converged lab: make molecule ROLE=nginx
+	@$(VENV)/molecule test --destroy never -s $(ROLE)
+test: ## everything that CI runs
+	@tests/run
+bench-converge: setup ## bare to serving, second run, and the second run under stock ansible settings
+	@tests/bench-converge
+docs: setup ## docs/ports.md and the roles' README files, from the data
+	@$(VENV)/python tools/docs.py

@@ -1,0 +1,8 @@
+"""What uwsgi loads: `module = zproject.wsgi:application`."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zproject.settings")
+application = get_wsgi_application()
