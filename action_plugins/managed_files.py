@@ -18,7 +18,8 @@ from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 
 LOCAL_EDITS = ("stop", "keep", "overwrite")
-MODE = re.compile(r"[0-7]{3,4}")
+# The leading zero tells a string from a number that YAML has already read as octal.
+MODE = re.compile(r"0[0-7]{3,4}")
 ROLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 EFFECT = re.compile(r"[^\s:]+(:\S+)?")
 

@@ -70,6 +70,7 @@ _SITE_VALUES = (
     "app_profile",
     "release_artifact",
     "release_artifact_sha256",
+    "release_directory",
 )
 
 
@@ -136,9 +137,14 @@ class ActionModule(ActionBase):
         if options["secrets"]:
             yield from self._secret_problems(repository.secrets, shared, source, sources)
         if options["artifact"] and (values["release_artifact"] is not None or "release_artifact" in repository.names):
-            yield from controller.artifact_problems(
-                values["release_artifact"], values["release_artifact_sha256"], ROOT, site.where("release_artifact")
-            )
+            where = site.where("release_artifact")
+            if values["release_artifact"]:
+                yield from controller.artifact_problems(
+                    values["release_artifact"], values["release_artifact_sha256"], ROOT, where
+                )
+            else:
+                shelf = Path(values["release_directory"] or ROOT / "artifacts")
+                yield from controller.shelf_problems(values["app_profile"], shelf, where)
 
     def _view(self, host: str) -> Any:
         """Return the templated variables of a host; making that view is what costs, so it is made once."""

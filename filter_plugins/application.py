@@ -221,16 +221,21 @@ class _UnitFiles:
     """Collects the unit files of an application, in the form that `managed_files` takes."""
 
     def __init__(
-        self, contract: Mapping[str, Any], memory: Mapping[str, Any], values: Mapping[str, Any], singleton: str, home: str
+        self,
+        contract: Mapping[str, Any],
+        memory: Mapping[str, Any],
+        values: Mapping[str, Any],
+        singleton: str,
+        home: str,
+        uploads: str,
     ):
         self.contract = contract
         self.memory = memory
         self.values = values
         self.singleton = singleton
         self.files: list[dict[str, Any]] = []
-        sockets = f"{home}/deployments"
-        uploads = contract["uploads"]["directory"]
-        self.sockets, self.uploads, self.dumps = sockets, uploads, f"{home}/tornado"
+        self.sockets, self.dumps = f"{home}/deployments", f"{home}/tornado"
+        self.uploads = [uploads] if uploads else []
 
     def add(self, path: str, template: str, effects: Iterable[str], **variables: Any) -> None:
         """Add one file."""
@@ -252,7 +257,7 @@ class _UnitFiles:
             "nice": self.contract["django"]["nice"],
             "kill_signal": self.contract["django"]["kill_signal"],
             "memory": self.memory["django"],
-            "writable": [self.sockets, self.uploads],
+            "writable": [self.sockets, *self.uploads],
         }
         self.add("zulip-django.service", "unit.service.j2", _restart(["zulip-django.service"]), unit=unit)
 
@@ -282,7 +287,7 @@ class _UnitFiles:
             "description": "Worker of the queue %i",
             "exec": systemd_exec(self.command(self.contract["commands"]["worker"], queue="%i"), ["%i"]),
             "nice": self.contract["worker"]["nice"],
-            "writable": [self.uploads],
+            "writable": self.uploads,
         }
         instances = {
             queue["name"]: {
@@ -311,7 +316,7 @@ class _UnitFiles:
             "active": True,
             "direct": True,
             "lock": True,
-            "writable": [self.uploads],
+            "writable": self.uploads,
         }
         instances = {}
         for entry in singletons:
@@ -340,7 +345,7 @@ class _UnitFiles:
                 "nice": cron.get("nice", 15),
                 "timeout": cron.get("timeout", "1h"),
                 "memory": cron.get("memory", self.memory["cron"]),
-                "writable": [self.uploads],
+                "writable": self.uploads,
             }
             name = f"zulip-cron-{cron['name']}"
             # The next run starts with what is new; one that runs is left to end.
@@ -356,11 +361,12 @@ def application_unit_files(
     values: Mapping[str, Any],
     singleton: str,
     home: str,
+    uploads: str,
 ) -> list[dict[str, Any]]:
     """Return every unit file of the application, in the form that `managed_files` takes."""
     ports, queues = list(ports), list(queues)
     units = application_units(ports, queues, contract["singletons"], contract["crons"], "fts" in contract["commands"])
-    files = _UnitFiles(contract, memory, values, singleton, home)
+    files = _UnitFiles(contract, memory, values, singleton, home, uploads)
     files.add("zulip.target", "zulip.target.j2", [])
     files.add("zulip.target.d/50-instances.conf", "instances.conf.j2", [], units=units["always"])
     files.add("zulip-active.target", "zulip-active.target.j2", [])
@@ -391,6 +397,26 @@ def removed_units(files: Mapping[str, str]) -> list[str]:
     return sorted(result)
 
 
+def nginx_snippet_files(snippets: Iterable[Mapping[str, Any]], level: str, effects: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the files of an operator's snippets, `[{name, content}]`, in the form that `managed_files` takes.
+
+    level: `http` or `server`, where nginx reads them.
+    """
+    files = []
+    for snippet in snippets:
+        if not UNIT_NAME.fullmatch(snippet["name"]):
+            raise AnsibleFilterError(f"nginx_{level}_snippets: {snippet['name']!r} is not a name: letters, digits, dots, dashes and underscores")
+        files.append(
+            {
+                "path": f"/etc/nginx/zulip-ha/{level}.d/{snippet['name']}.conf",
+                "content": snippet["content"].rstrip("\n") + "\n",
+                "effects": list(effects),
+                "variable": f"nginx_{level}_snippets",
+            }
+        )
+    return files
+
+
 class FilterModule:
     """Filters of the application's contract."""
 
@@ -409,4 +435,5 @@ class FilterModule:
             "application_units": application_units,
             "application_unit_files": application_unit_files,
             "removed_units": removed_units,
+            "nginx_snippet_files": nginx_snippet_files,
         }

@@ -29,8 +29,8 @@ def _quoted(text: str) -> str:
 def rabbitmq_password_hash(password: str, salt: str) -> str:
     """Return the hash that RabbitMQ's definitions take (salted SHA-256, base64).
 
-    The four bytes of salt are derived from `salt`, so that the same input gives the same file on every run. A salt is no secret: any text
-    that differs from user to user and from host to host will do.
+    The four bytes of salt are derived from `salt`, so that the same input gives the same file on every run. A salt is
+    no secret: any text that differs from user to user and from host to host will do.
     """
     if not password:
         raise AnsibleFilterError("RabbitMQ's password is empty")
@@ -41,8 +41,8 @@ def rabbitmq_password_hash(password: str, salt: str) -> str:
 def redis_directives(settings: Mapping[str, Any]) -> list[str]:
     """Return the lines of redis.conf for a dictionary of settings.
 
-    Booleans become yes and no. A list repeats the directive, and an inner list gives it several arguments; so does text
-    with blanks in it only when it is given as such a list, since a single text is one argument.
+    Booleans become yes and no. A list repeats the directive, and an inner list gives it several arguments. A text is
+    always one argument, blanks or not.
     """
     lines = []
     for name, value in settings.items():
@@ -59,7 +59,8 @@ def redis_directives(settings: Mapping[str, Any]) -> list[str]:
 def pgbouncer_lines(settings: Mapping[str, Any], only: Iterable[str] = (), without: Iterable[str] = ()) -> list[str]:
     """Return `name = value` lines for pgbouncer.ini; booleans become 1 and 0.
 
-    settings: by name; one set to null is left out, which is how an operator returns a computed one to PgBouncer's own default.
+    settings: by name; one set to null is left out, which is how an operator returns a computed one to PgBouncer's own
+      default.
     only, without: names to restrict the result to, or to leave out.
     """
     chosen, dropped = set(only), set(without)

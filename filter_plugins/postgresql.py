@@ -12,8 +12,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-# Patroni passes these on the command line of every member, from its configuration in the DCS: they have to be equal on all, and a value in a file is
-# ignored (Patroni's documentation, "Important rules").
+# Patroni passes these on the command line of every member, from its configuration in the DCS: they have to be equal on
+# all, and a value in a file is ignored (Patroni's documentation, "Important rules").
 DCS_PARAMETERS = frozenset(
     {
         "hot_standby",
@@ -102,6 +102,11 @@ def postgresql_value(value: Any) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
+def postgresql_file(item: Mapping[str, str], directory: str) -> dict[str, str]:
+    """Return a `{key: name, value: content}` as a file for managed_files."""
+    return {"path": f"{directory}/{item['key']}", "content": item["value"], "variable": "postgresql_tsearch_files"}
+
+
 def scram_matches(verifier: str | None, password: str) -> bool:
     """Tell whether a SCRAM-SHA-256 verifier, as in pg_authid, was made from this password."""
     found = SCRAM.fullmatch(verifier or "")
@@ -182,6 +187,7 @@ class FilterModule:
         return {
             "endpoint": endpoint,
             "endpoints": endpoints,
+            "postgresql_file": postgresql_file,
             "postgresql_memory": postgresql_memory,
             "postgresql_parameters": postgresql_parameters,
             "postgresql_value": postgresql_value,

@@ -298,6 +298,9 @@ def main() -> None:
         result = run(bundle, staging, module.check_mode, module._diff)
     except ManagedError as error:
         module.fail_json(msg=str(error), **error.result)
+    except OSError as error:
+        # A full disk, an immutable file: the ledger knows what was begun, so the next run goes on from there.
+        module.fail_json(msg=f"{error.filename or bundle.role}: {error.strerror}. Run it again when that is put right.")
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     for warning in result.pop("warnings", ()):

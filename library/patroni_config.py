@@ -8,8 +8,10 @@ module: patroni_config
 short_description: Converge the dynamic configuration of a Patroni cluster, and tell how its members are
 description:
   - Talks to one member's REST API. The dynamic configuration belongs to the cluster, so one member is enough.
-  - Only the keys in O(settings) are managed; all others are left alone. What was applied is remembered in the configuration itself, under the key
-    C(zulip_ha), which Patroni keeps and ignores. It changes together with the values in one request, whoever runs this from wherever, so there is
+  - Only the keys in O(settings) are managed; all others are left alone. What was applied is remembered in the
+    configuration itself, under the key
+    C(zulip_ha), which Patroni keeps and ignores. It changes together with the values in one request, whoever runs
+    this from wherever, so there is
     no moment at which the two disagree.
   - A managed key that somebody changed since (C(patronictl edit-config)) is I(drift), see O(local_edits).
   - A key that is no longer in O(settings) is removed, unless somebody changed it since.
@@ -35,22 +37,36 @@ options:
     description: Password of the API.
     type: str
   settings:
-    description: Keys of the dynamic configuration and their values, nested as in C(patronictl show-config). Without it nothing is changed.
+    description: >-
+      Keys of the dynamic configuration and their values, nested as in C(patronictl show-config). Without it
+      nothing is changed.
     type: dict
   local_edits:
-    description: V(stop) fails before anything is changed; V(keep) leaves drift and reports it; V(overwrite) replaces it.
+    description: >-
+      V(stop) fails before anything is changed; V(keep) leaves drift and reports it; V(overwrite) replaces it.
     type: str
     choices: [stop, keep, overwrite]
     default: stop
   variables:
-    description: The variable that an operator should use for a key, by the beginning of the key (C(postgresql/parameters)). Named in the message.
+    description: >-
+      The variable that an operator should use for a key, by the beginning of the key (C(postgresql/parameters),
+      empty for all others). Named in the message.
     type: dict
     default: {}
   members:
-    description: Names of the members to wait for. They are to run, follow the leader's timeline, and lag by at most O(max_lag) bytes.
+    description: >-
+      Names of the members to wait for. They are to run, follow the leader's timeline, and lag by at most
+      O(max_lag) bytes.
     type: list
     elements: str
     default: []
+  wait_for:
+    description: >-
+      V(members) waits for O(members) and fails without them; V(leader) is content with a leader and returns what else
+      is missing in RV(lacking).
+    type: str
+    choices: [leader, members]
+    default: members
   settled:
     description: Names of members that are also to be free of a pending restart.
     type: list
@@ -65,16 +81,22 @@ options:
     type: int
     default: 1048576
   timeout:
-    description: Seconds to wait for the API, the leader and the members. V(0) looks once, and returns what is there, without complaint.
+    description: >-
+      Seconds to wait for the API, the leader and the members. V(0) looks once, and returns what is there, without
+      complaint.
     type: int
     default: 120
   pause:
-    description: Seconds to wait before members are looked at, for Patroni to notice what a change means. Also taken when O(settings) change.
+    description: >-
+      Seconds to wait before members are looked at, for Patroni to notice what a change means. Also taken when
+      O(settings) change.
     type: int
     default: 0
 attributes:
   check_mode:
-    description: Predicts, and does not wait. Without an answer it predicts no change, for the first member brings the configuration along.
+    description: >-
+      Predicts, and does not wait. Without an answer it predicts no change, for the first member brings the
+      configuration along.
     support: full
   diff_mode:
     description: Shows the keys that change.
@@ -107,6 +129,11 @@ members:
   returned: success
   type: list
   elements: dict
+lacking:
+  description: What is missing, one phrase each.
+  returned: success
+  type: list
+  elements: str
 pending_restart:
   description: Names of the members that wait for a restart.
   returned: success
@@ -136,7 +163,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 LEDGER = "zulip_ha"
-# Patroni needs a second after a reload to ask PostgreSQL what waits for a restart, and a turn of its loop to publish it.
+# Patroni needs a second after a reload to ask PostgreSQL what waits for a restart, and a turn of its loop to publish
+# it.
 SETTLE_SECONDS = 5
 RUNNING = ("running", "streaming")
 
@@ -151,6 +179,7 @@ ARGUMENT_SPEC = {
     "local_edits": {"type": "str", "choices": ["stop", "keep", "overwrite"], "default": "stop"},
     "variables": {"type": "dict", "default": {}},
     "members": {"type": "list", "elements": "str", "default": []},
+    "wait_for": {"type": "str", "choices": ["leader", "members"], "default": "members"},
     "settled": {"type": "list", "elements": "str", "default": []},
     "sync_standby": {"type": "bool", "default": True},
     "max_lag": {"type": "int", "default": 1048576},
@@ -208,7 +237,7 @@ class Plan:
 
 
 def make_plan(current: Mapping[str, Any], wanted: Mapping[str, Any], local_edits: str) -> Plan:
-    """Compare what is wanted, what is there and what was applied last; `changes` maps a path to its value, None removes it."""
+    """Compare what is wanted, what is there and what was applied last; a change to None removes the key."""
     ours = flatten(current.get(LEDGER, {}).get("applied", {}))
     there = flatten({key: value for key, value in current.items() if key != LEDGER})
     plan = Plan()
@@ -245,16 +274,21 @@ def show(value: Any) -> str:
     return "nothing" if value is None else json.dumps(value)
 
 
+def variable_for(key: str, variables: Mapping[str, str]) -> str:
+    """Return the variable named for the longest beginning of the key."""
+    fitting = [prefix for prefix in variables if not prefix or f"{key}/".startswith(f"{prefix}/")]
+    return variables[max(fitting, key=len)] if fitting else ""
+
+
 def drift_message(drift: list[dict[str, Any]], variables: Mapping[str, str]) -> str:
     """One line: what, where, and the ways out."""
     keys = ", ".join(f"{item['key']} ({show(item['found'])}, was {show(item['applied'])})" for item in drift)
-    named = [
-        name for prefix, name in variables.items() if any(f"{item['key']}/".startswith(f"{prefix}/") for item in drift)
-    ]
+    named = list(dict.fromkeys(name for item in drift if (name := variable_for(item["key"], variables))))
     target = f"{' or '.join(named)} in the inventory's 90-local.yml" if named else "the inventory's 90-local.yml"
     return (
-        f"Changed by hand in Patroni's configuration since the last run: {keys}. Nothing was changed there. Put the change into {target}, "
-        "or run again with -e local_edits=keep (leave it) or -e local_edits=overwrite (replace it)."
+        f"Changed by hand in Patroni's configuration since the last run: {keys}. Nothing was changed there. "
+        f"Put the change into {target}, or run again with -e local_edits=keep (leave it) or "
+        "-e local_edits=overwrite (replace it)."
     )
 
 
@@ -291,7 +325,9 @@ class Api:
             with urllib.request.urlopen(request, timeout=10, context=self._tls()) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            reason = f"{method} {self.url}{path} answered {error.code} {error.read().decode(errors='replace').strip()[:200]}"
+            reason = (
+                f"{method} {self.url}{path} answered {error.code} {error.read().decode(errors='replace').strip()[:200]}"
+            )
             # 409 is somebody else's change in the same moment, 5xx a cluster that has no configuration yet.
             raise (NotYetError if error.code == 409 or error.code >= 500 else PatroniError)(reason) from error
         except (OSError, ValueError) as error:
@@ -316,18 +352,24 @@ def missing(cluster: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
         elif name != leader["name"]:
             lag = member.get("lag", "unknown")
             if member.get("timeline") != leader.get("timeline"):
-                lacking.append(f"{name} is on timeline {member.get('timeline')}, the leader on {leader.get('timeline')}")
+                lacking.append(
+                    f"{name} is on timeline {member.get('timeline')}, the leader on {leader.get('timeline')}"
+                )
             elif not isinstance(lag, int) or lag > params["max_lag"]:
                 lacking.append(f"{name} lags by {lag} bytes")
     roles = {members[name]["role"] for name in params["members"] if name in members}
     if params["sync_standby"] and len(params["members"]) > 1 and not roles & {"sync_standby", "quorum_standby"}:
         lacking.append("there is no synchronous standby")
-    lacking += [f"{name} waits for a restart" for name in params["settled"] if members.get(name, {}).get("pending_restart")]
+    lacking += [
+        f"{name} waits for a restart" for name in params["settled"] if members.get(name, {}).get("pending_restart")
+    ]
     return lacking
 
 
 class Run:
-    def __init__(self, params: Mapping[str, Any], check_mode: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, params: Mapping[str, Any], check_mode: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.params, self.check_mode, self.clock = params, check_mode, clock
         self.api = Api(params)
         self.patience = 0 if check_mode else params["timeout"]
@@ -360,7 +402,8 @@ class Run:
     def healthy(self) -> dict[str, Any]:
         cluster = self.api.call("GET", "/cluster")
         lacking = missing(cluster, self.params)
-        if lacking and self.patience:
+        content = self.params["wait_for"] == "leader" and leader_of(cluster).get("state") in RUNNING
+        if lacking and self.patience and not content:
             raise NotYetError("; ".join(lacking))
         return cluster
 
@@ -387,6 +430,7 @@ class Run:
             "drift": plan.drift,
             "leader": leader_of(cluster).get("name", ""),
             "members": cluster["members"],
+            "lacking": missing(cluster, self.params),
             "pending_restart": [member["name"] for member in cluster["members"] if member.get("pending_restart")],
             "diff": {
                 "before_header": "Patroni's dynamic configuration",

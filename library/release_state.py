@@ -31,7 +31,7 @@ options:
     type: path
     required: true
   owner:
-    description: Account that the application runs as. Owns the deployments' folder, never what is inside a release.
+    description: Account that the application runs as. May make sockets in the deployments' folder, and owns nothing of a release.
     type: str
     required: true
   static_from:
@@ -246,8 +246,12 @@ def unpack(archive: Path, release: dict[str, Any], finals: dict[str, Path]) -> N
     """Unpack the parts named in finals, verify them, and only then give them their names."""
     targets = {part: final.parent / f".unpack-{final.name}" for part, final in finals.items()}
     for target in targets.values():
+        if target.is_symlink() or target.is_file():
+            target.unlink()
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # Not into what somebody else has made meanwhile.
+        target.mkdir(mode=0o755)
     command = ["zstd", "-dc", "--", str(archive)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
@@ -353,8 +357,9 @@ class Release:
             raise ReleaseError(f"the artefact {archive.name} has the SHA-256 {digest}, wanted is {self.params['sha256']}")
         account = pwd.getpwnam(self.params["owner"])
         self.deployments.mkdir(mode=0o755, parents=True, exist_ok=True)
-        # The application's sockets are made here.
-        os.chown(self.deployments, account.pw_uid, account.pw_gid)
+        # The application makes its sockets here, and must not rename or replace what is not its own.
+        os.chown(self.deployments, 0, account.pw_gid)
+        self.deployments.chmod(0o1775)
         unpack(archive, self.release, parts)
         archive.unlink()
         return []

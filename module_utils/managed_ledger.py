@@ -182,8 +182,8 @@ class Ledger:
             self.owed = list(data["owed"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ManagedError(
-                f"The ledger {self.path} cannot be read ({error}). Move it away: the next run takes its files over anew "
-                "and keeps a copy of each that differs."
+                f"The ledger {self.path} cannot be read ({error}). Move it away: "
+                "the next run takes its files over anew, and keeps a copy of each that differs."
             ) from error
         self.exists = True
         self._saved = text

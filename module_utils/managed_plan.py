@@ -245,7 +245,8 @@ def drift_warning(bundle: Bundle, step: Step, replaced: Mapping[str, str]) -> st
     if step.action == "kept":
         hint = f"; the place for it is {step.drift['variable']} in 90-local.yml" if step.drift["variable"] else ""
         return f"{fact} and is kept{hint}."
-    return f"{fact} and is overwritten{f'; the copy is {replaced[step.path]}' if step.path in replaced else ''}."
+    verb = "removed" if step.action == "removed" else "overwritten"
+    return f"{fact} and is {verb}{f'; the copy is {replaced[step.path]}' if step.path in replaced else ''}."
 
 
 def diff_entries(steps: Iterable[Step]) -> list[dict[str, Any]]:
@@ -450,15 +451,15 @@ def announce(ledger: Ledger, steps: Iterable[Step]) -> None:
         ledger.owe(step.effects)
         wish = step.wish
         if wish:
-            entry = ledger.files.setdefault(step.path, Entry(None, wish.owner, wish.group, wish.mode, wish.sensitive))
+            ledger.files.setdefault(step.path, Entry(None, wish.owner, wish.group, wish.mode, wish.sensitive))
+            if not wish.sensitive:
+                ledger.remember(wish.content)
+        entry = ledger.files.get(step.path)
+        if entry:
             # An earlier run may have died here as well: what is there now is known to be ours, whichever run wrote it.
             if entry.wrote(step.state) or not step.state.exists:
                 entry.sha256 = step.state.fingerprint if step.state.exists else None
-            entry.pending = wish.fingerprint
-            if not wish.sensitive:
-                ledger.remember(wish.content)
-        elif step.path in ledger.files:
-            ledger.files[step.path].pending = ABSENT
+            entry.pending = wish.fingerprint if wish else ABSENT
     ledger.save()
 
 

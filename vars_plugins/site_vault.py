@@ -10,6 +10,7 @@ description:
   - Sets no variables. Tries every vault-encrypted file of C(group_vars/) and C(host_vars/) next to the inventory with
     the passwords that were given, and ends the run with one line for the first that does not open. That happens when
     the first play asks for variables, so no host was contacted by then.
+  - Refuses an unsupported ansible-core in the same way.
   - Has to stand before P(ansible.builtin.host_group_vars#vars) in C(vars_plugins_enabled).
 requirements:
   - enabled in the configuration
@@ -25,8 +26,10 @@ from ansible import constants as C
 from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.parsing.vault import AnsibleVaultError, AnsibleVaultFormatError
 from ansible.plugins.vars import BaseVarsPlugin
+from ansible.release import __version__ as core_version
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+from plugin_utils.validation.controller import version_problems  # noqa: E402
 from plugin_utils.validation.vault import HEADER, complaint  # noqa: E402
 
 # Folders that were looked through in this process. Plays ask for variables once a host and task.
@@ -60,6 +63,10 @@ class VarsModule(BaseVarsPlugin):
 
     def get_vars(self, loader: Any, path: str, entities: Any) -> dict[str, Any]:
         """Test the files next to the inventory source; called for hosts and groups alike."""
+        if not _SEEN:
+            # Also asked by validate_site; but this is the first code of ours to run, and an old core breaks it.
+            for problem in version_problems(core_version, sys.version_info[:3]):
+                raise AnsibleParserError(problem)
         if path not in _SEEN:
             for folder in ("group_vars", "host_vars"):
                 for file in vault_files(Path(os.path.realpath(path), folder)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,18 +39,40 @@ def profile_problems(profile: str | None, root: Path, where: str) -> Iterable[st
         )
 
 
-def artifact_problems(artifact: str | None, checksum: str | None, root: Path, where: str) -> Iterable[str]:
+def shelf_problems(profile: str | None, shelf: Path, where: str) -> Iterable[str]:
+    """Yield what is wrong with the newest artefacts that playbooks/build.yml left in `shelf`, one a distribution."""
+    indexes = sorted(path for path in shelf.glob(f"{profile}-*.json") if not path.name.endswith(".tar.zst.json"))
+    if not indexes:
+        yield at(where, f"there is no artefact of {profile} yet; run playbooks/build.yml, or set `release_artifact`")
+    for index in indexes:
+        try:
+            entry = json.loads(index.read_text(encoding="utf-8"))
+            artifact, checksum = entry["artifact"], entry["sha256"]
+        except (ValueError, KeyError, TypeError):
+            yield at(short(index), "no entry of an artefact in it; remove the file and run playbooks/build.yml")
+            continue
+        yield from artifact_problems(str(shelf / artifact), checksum, shelf, where, short(index))
+
+
+def artifact_problems(
+    artifact: str | None,
+    checksum: str | None,
+    root: Path,
+    where: str,
+    checksum_from: str = "release_artifact_sha256",
+) -> Iterable[str]:
     """Yield a release artefact that is missing or is not what its checksum says.
 
-    artifact: URL, or path on the controller (relative to the repository). checksum: expected SHA-256, may be empty.
+    artifact: URL, or path on the controller (relative to `root`). checksum: expected SHA-256, may be empty.
+    checksum_from: what says so, for the message.
     """
     if checksum and not _SHA256.match(checksum):
         yield at(
-            where, f"`release_artifact_sha256` {checksum} is no SHA-256; write the 64 digits that sha256sum prints"
+            where, f"`{checksum_from}` {checksum} is no SHA-256; write the 64 digits that sha256sum prints"
         )
         return
     if not artifact:
-        yield at(where, "`release_artifact` is not set; run playbooks/build.yml, or give a path or URL")
+        yield at(where, "`release_artifact` is empty; run playbooks/build.yml, or give a path or URL")
         return
     if re.match(r"[a-z]+://", artifact):
         return  # fetched and compared by the role, on the hosts
@@ -62,7 +85,7 @@ def artifact_problems(artifact: str | None, checksum: str | None, root: Path, wh
     sidecar = path.with_name(f"{path.name}.sha256")
     expected = {}
     if checksum:
-        expected["release_artifact_sha256"] = checksum.lower()
+        expected[checksum_from] = checksum.lower()
     if sidecar.is_file():
         words = sidecar.read_text(encoding="utf-8", errors="replace").split()
         if not words or not _SHA256.match(words[0].removeprefix("\\")):

@@ -80,9 +80,7 @@ class Stream(models.Model):
     date_created = models.DateTimeField(default=now)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(models.F("realm"), Lower("name"), name="zerver_stream_realm_name")
-        ]
+        constraints = [models.UniqueConstraint(models.F("realm"), Lower("name"), name="zerver_stream_realm_name")]
 
 
 class Subscription(models.Model):
@@ -198,4 +196,6 @@ class RealmCount(models.Model):
     value = models.BigIntegerField()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["realm", "property", "end_time"], name="zerver_realmcount_unique")]
+        constraints = [
+            models.UniqueConstraint(fields=["realm", "property", "end_time"], name="zerver_realmcount_unique")
+        ]

@@ -26,7 +26,7 @@ def load_settings(path: Path) -> dict[str, Any]:
 
 
 def read_ini(path: Path) -> configparser.ConfigParser:
-    """Parse an ini file literally: a secret may contain `%`. A file that is absent is empty, one we may not read is an error."""
+    """Parse an ini file literally: a secret may contain `%`. An absent file is empty, an unreadable one an error."""
     parser = configparser.ConfigParser(interpolation=None)
     if path.exists():
         with path.open() as stream:

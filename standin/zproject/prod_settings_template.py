@@ -1,4 +1,4 @@
-"""A complete example of /etc/zulip/settings.py. It also serves where no site is configured: to collect static files in a build."""
+"""An example of /etc/zulip/settings.py. A build, which knows of no site, collects static files with it."""
 
 EXTERNAL_HOST = "chat.example.com"
 ZULIP_ADMINISTRATOR = "admin@example.com"

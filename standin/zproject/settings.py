@@ -168,9 +168,11 @@ LOGGING = {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "pika": {"level": "CRITICAL"},
         "tornado.access": {"level": "ERROR"},
+        # Refused requests are in nginx's log; only failures belong here.
+        "django.request": {"level": "ERROR"},
     },
 }
 
-# What the site says about anything else that was set above wins; these three were merged into the site's values instead.
+# Whatever else the site sets wins over the above; these three have been merged with its values already.
 _merged = {"ALLOWED_HOSTS", "RATE_LIMITING_RULES", "EMAIL_BACKEND"}
 globals().update({name: value for name, value in _site.items() if name not in _merged})

@@ -2,7 +2,6 @@
 
 from django.contrib.auth.views import LogoutView
 from django.urls import path
-
 from zerver.lib.rest import basic_or_session_user, make_view, rest_path
 from zerver.views import accounts, health, home, messages, registration, streams, uploads, users
 
@@ -20,7 +19,10 @@ urlpatterns = [
     *rest_path("users/me", GET=users.get_profile),
     *rest_path("users/me/presence", POST=users.update_presence),
     *rest_path(
-        "users/me/subscriptions", GET=streams.get_subscriptions, POST=streams.add_subscriptions, DELETE=streams.remove_subscriptions
+        "users/me/subscriptions",
+        GET=streams.get_subscriptions,
+        POST=streams.add_subscriptions,
+        DELETE=streams.remove_subscriptions,
     ),
     *rest_path("users/me/<int:stream_id>/topics", GET=streams.get_topics),
     *rest_path("users/<int:user_id>", GET=users.get_user),

@@ -53,6 +53,10 @@ class ActionError(Exception):
     """A step of the activation or deactivation failed."""
 
 
+class Slow(ActionError):
+    """It did not end in time, which says nothing about what it was asked about."""
+
+
 class Late(Exception):
     """The deadline of the lease passed while activating."""
 
@@ -72,6 +76,7 @@ class Config:
     units: tuple[str, ...]
     probes: tuple[str, ...]
     interval: float
+    probe_timeout: float
     failures: int
     successes: int
     backoff: float
@@ -170,6 +175,7 @@ class Agent:
         self.gate = HealthGate(config.failures, config.successes)
         self.lease: Lease | None = None
         self.active = False
+        self.clean = False  # nothing is known of what an earlier life left
         self.since = now()
         self.holder = ""
         self.give_ups = 0
@@ -237,7 +243,6 @@ class Agent:
         if self.lease and self.now() >= self.lease.deadline:
             late = self.now() - self.lease.deadline
             self._deactivate(f"the lease was not renewed in time ({late:.1f} s past the deadline)")
-            self.lease = None
             return True
         return False
 
@@ -261,7 +266,6 @@ class Agent:
         self._say_once("etcd", "")
         if renewed is None:
             self._deactivate("the lease is gone from etcd")
-            self.lease = None
             return
         lease.deadline = renewed + lease.ttl - self.config.margin
         self.next_renewal = renewed + lease.ttl / 4
@@ -274,11 +278,9 @@ class Agent:
         self._wait(min(self.config.backoff * 2 ** (self.give_ups - 1), self.config.backoff_max), "gave up")
 
     def _leave(self, reason: str) -> None:
-        if not self.lease:
-            return
-        self._deactivate(reason)
-        self._revoke(self.lease.id)
-        self.lease, self.holder = None, ""
+        if lease := self.lease:
+            self._deactivate(reason)
+            self._revoke(lease.id)
 
     def _revoke(self, lease: int) -> None:
         try:
@@ -293,6 +295,10 @@ class Agent:
     # contending
 
     def _contend(self) -> None:
+        if not self.clean:
+            self.clean = undo(self.actions, self.config.margin * 0.7, self.say)
+            if not self.clean:
+                return
         now = self.now()
         eligible = self.gate.open and now >= self.wait_until
         if not eligible and now < self.next_look:
@@ -343,10 +349,11 @@ class Agent:
 
     def _deactivate(self, reason: str) -> None:
         self.say(f"stepping down: {reason}", 4)
-        left = self.lease.deadline - self.now() if self.lease else 0.0
+        lease, self.lease = self.lease, None
+        left = lease.deadline - self.now() if lease else 0.0
         # Late or not, the singletons are dead before the lease can be somebody else's.
         grace = max(min(self.config.release_grace, left), self.config.margin * 0.7)
-        undo(self.actions, grace, self.say)
+        self.clean = undo(self.actions, grace, self.say)
         self.since = self.now()
         if self.active:
             self.say("INACTIVE", 5)
@@ -358,13 +365,16 @@ class Agent:
         self._said[topic] = message
 
 
-def undo(actions: Actions, grace: float, say: Callable[..., None] = log) -> None:
-    """Make the host inactive. One step that fails does not keep the others from being done."""
+def undo(actions: Actions, grace: float, say: Callable[..., None] = log) -> bool:
+    """Make the host inactive; says whether all was done. A step that fails does not keep the others from being done."""
+    done = True
     for action in (actions.deny_vip, actions.clear_active, lambda: actions.stop_target(grace)):
         try:
             action()
         except (ActionError, OSError) as error:
             say(f"stepping down: {error}", 3)
+            done = False
+    return done
 
 
 # --- etcd ------------------------------------------------------------------------------------------------------------
@@ -438,7 +448,7 @@ class Etcd:
             self.beat()
             try:
                 return self._request(endpoint, path, body, timeout), started
-            except (OSError, http.client.HTTPException, ValueError, KeyError, StoreError) as error:
+            except (OSError, http.client.HTTPException, ValueError, LookupError, StoreError) as error:
                 errors.append(f"{endpoint}: {error or type(error).__name__}")
                 self.close()
                 self._first += 1
@@ -458,7 +468,10 @@ class Etcd:
         if response.status != 200:
             raise StoreError(f"HTTP {response.status} {text[:200].decode(errors='replace').strip()}")
         # keepalive is a stream of one JSON object a line; one request, one line
-        return json.loads(text.splitlines()[0])
+        answer = json.loads(text.splitlines()[0])
+        if "error" in answer:
+            raise StoreError(str(answer["error"]))
+        return answer
 
     def _connect(self, endpoint: str) -> http.client.HTTPConnection:
         url = urllib.parse.urlsplit(endpoint)
@@ -474,17 +487,19 @@ class Etcd:
 # --- the host: files, units, cache, health ---------------------------------------------------------------------------
 
 
-def systemctl(*arguments: str, timeout: float = 3.0) -> str:
+def systemctl(*arguments: str, timeout: float = 1.5) -> str:
     try:
         done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, timeout=timeout, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        raise Slow(f"systemctl {arguments[0]} did not end within {timeout:g} s") from error
+    except OSError as error:
         raise ActionError(f"systemctl {arguments[0]}: {error}") from error
     if done.returncode:
         raise ActionError(f"systemctl {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
     return done.stdout
 
 
-def show_units(units: Iterable[str], timeout: float = 3.0) -> dict[str, dict[str, str]]:
+def show_units(units: Iterable[str], timeout: float = 1.5) -> dict[str, dict[str, str]]:
     """Properties of many units in one call, by the name that was asked for."""
     names = list(units)
     if not names:
@@ -532,10 +547,9 @@ class Host:
         """Stop the target and what belongs to it; kill what is still there after the time of grace."""
         end = clock() + grace
         target = show_units([self.config.target])[self.config.target]
-        if target["LoadState"] != "loaded":
-            return
         members = target.get("ConsistsOf", "").split()
-        systemctl("stop", "--no-block", self.config.target, *members)
+        if target["LoadState"] == "loaded":
+            systemctl("stop", "--no-block", self.config.target, *members)
         while True:
             self.beat()
             states = show_units(members)
@@ -609,19 +623,20 @@ def probe(spec: str, timeout: float) -> None:
 
 def check_host(config: Config) -> list[str]:
     """What is wrong with this host's own services, in words."""
-    timeout = config.interval
+    problems = []
     try:
-        states = show_units([config.target, *config.units], timeout=max(timeout, 1.0))
+        states = show_units([config.target, *config.units], timeout=3.0)
+    except Slow:
+        # A machine that is short of CPU, not a service that is down: the probes alone decide this round.
+        states = {}
     except ActionError as error:
         return [str(error)]
-    problems = [
-        f"{unit} is {states[unit].get('ActiveState', 'unknown')}"
-        for unit in config.units
-        if states[unit].get("ActiveState") not in ("active", "reloading")
-    ]
-    if states[config.target].get("LoadState") != "loaded":
-        problems.append(f"{config.target} is not installed")
-    end = clock() + timeout
+    for unit, state in states.items():
+        if state.get("LoadState") == "not-found":
+            problems.append(f"{unit} is not installed")
+        elif unit != config.target and state.get("ActiveState") not in ("active", "reloading"):
+            problems.append(f"{unit} is {state.get('ActiveState', 'unknown')}")
+    end = clock() + config.probe_timeout
     for spec in config.probes:
         try:
             probe(spec, max(0.05, end - clock()))
@@ -650,7 +665,7 @@ class Checker(threading.Thread):
 
     def reports(self) -> list[list[str]]:
         taken, self._reports = self._reports, []
-        patience = self.config.failures * self.config.interval + 10
+        patience = self.config.failures * (self.config.interval + self.config.probe_timeout) + 10
         if not taken and clock() - self._last > patience:
             self._last = clock()
             return [[f"the health check has not ended for {patience:.0f} s"]] * self.config.failures
@@ -680,12 +695,18 @@ class Service:
         self.host = Host(self.config, self.beat)
         self.etcd = Etcd(self.config, self.beat)
         self.agent = Agent(self.config, self.etcd, self.host)
+        self.patience = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
         self.signals: set[int] = set()
         self.wake_in, self.wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.checker = Checker(self.config, self.wake)
 
     def beat(self) -> None:
-        sd_notify("WATCHDOG=1")
+        """Tell systemd that the agent lives, and when to end it if this was its last sign: soon after the deadline."""
+        patience = self.patience
+        if self.agent.lease:
+            patience = min(patience, self.agent.lease.deadline + 0.3 * self.config.margin - clock())
+        if self.patience:
+            sd_notify(f"WATCHDOG_USEC={max(100_000, int(patience * 1e6))}\nWATCHDOG=1")
 
     def wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -698,13 +719,13 @@ class Service:
         except BlockingIOError:
             log("another agent runs on this host", 3)
             return 1
-        undo(self.host, self.config.margin)
         for number in (signal.SIGHUP, *STOP_SIGNALS):
             signal.signal(number, lambda received, frame: self.signals.add(received))
         signal.set_wakeup_fd(self.wake_out, warn_on_full_buffer=False)
         control = self._listen()
         self.checker.start()
         log(f"contending for {self.config.key} as {self.config.host}, ttl {self.config.ttl:g} s")
+        self.agent.step()  # makes the host inactive; ready means that
         sd_notify("READY=1\nSTATUS=inactive")
         status = ""
         while not self.signals.intersection(STOP_SIGNALS):

@@ -1,4 +1,4 @@
-"""Everything that changes data and tells clients about it. Each function is one transaction; events follow its commit."""
+"""All that changes data and tells clients about it. Each function is one transaction; events follow its commit."""
 
 import re
 from collections.abc import Iterable
@@ -61,7 +61,9 @@ def send_message(
             raise JsonableError(f"Not authorized to send to channel '{stream.name}'")
         topic = topic.strip()[:MAX_TOPIC_LENGTH] or "(no topic)"
         receivers = set(
-            Subscription.objects.filter(stream=stream, active=True, user__is_active=True).values_list("user_id", flat=True)
+            Subscription.objects.filter(stream=stream, active=True, user__is_active=True).values_list(
+                "user_id", flat=True
+            )
         )
     else:
         topic, receivers = "", set(recipient.participants)

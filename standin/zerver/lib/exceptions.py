@@ -33,7 +33,9 @@ def bad_event_queue(queue_id: str) -> JsonableError:
     return JsonableError(f"Bad event queue id: {queue_id}", "BAD_EVENT_QUEUE_ID", queue_id=queue_id)
 
 
-def unauthorized(msg: str = "Not logged in: API authentication or user session required", scheme: str = "Basic") -> JsonableError:
+def unauthorized(
+    msg: str = "Not logged in: API authentication or user session required", scheme: str = "Basic"
+) -> JsonableError:
     """No usable credentials came with the request."""
     headers = {"WWW-Authenticate": f'{scheme} realm="zulip"'}
     return JsonableError(msg, "UNAUTHORIZED", 401, headers)

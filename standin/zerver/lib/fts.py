@@ -1,12 +1,13 @@
-"""Fills the column search_tsvector of messages that changed. Several copies may run: each takes rows that no other holds."""
+"""Indexes the messages that changed for full-text search. Several copies may run: each takes rows no other holds."""
 
 import logging
 import select
-import signal
 import threading
 
 import psycopg
 from django.conf import settings
+
+from zerver.lib.stopping import stop_event
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +76,7 @@ def _is_standby(connection: psycopg.Connection) -> bool:
 
 def main() -> None:
     """Run until SIGTERM, across restarts and failovers of the database."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     problem = ""
     while not stop.is_set():
         try:

@@ -122,7 +122,9 @@ def narrowed_messages(user: UserProfile, terms: list[Term]) -> QuerySet[Message]
 def event_matcher(terms: list[Term]) -> Callable[[dict[str, Any]], bool]:
     """A test of message events against a narrow, for the operators that a message alone can answer."""
     tests: dict[str, Callable[[dict[str, Any], Any], bool]] = {
-        "stream": lambda m, value: m["type"] == "stream" and str(value).lower() in (m["display_recipient"].lower(), str(m["stream_id"])),
+        "stream": lambda m, value: (
+            m["type"] == "stream" and str(value).lower() in (m["display_recipient"].lower(), str(m["stream_id"]))
+        ),
         "topic": lambda m, value: m["type"] == "stream" and m["subject"].lower() == str(value).lower(),
         "sender": lambda m, value: str(value).lower() in (m["sender_email"], str(m["sender_id"])),
         "is": lambda m, value: value == "private" and m["type"] == "private",

@@ -18,7 +18,7 @@ BROKER_ERRORS = (AMQPError, OSError)
 
 
 def connect() -> pika.BlockingConnection:
-    """A new connection. Heartbeats are off: an idle Django process does not get to answer them, and TCP sees a dead broker."""
+    """A new connection. Without heartbeats: an idle Django process does not get to answer them."""
     return pika.BlockingConnection(
         pika.ConnectionParameters(
             host=settings.RABBITMQ_HOST,

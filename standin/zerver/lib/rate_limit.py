@@ -8,6 +8,8 @@ from typing import Protocol
 
 import redis
 from django.conf import settings
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from zerver.lib.exceptions import JsonableError, rate_limited
 
@@ -22,6 +24,8 @@ def get_redis_client() -> redis.Redis:
         socket_timeout=5,
         socket_connect_timeout=5,
         health_check_interval=30,
+        # Long enough for a restart of Redis, short enough for a health probe.
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), retries=3),
     )
 
 

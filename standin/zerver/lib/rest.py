@@ -48,7 +48,10 @@ def json_error(error: JsonableError) -> JsonResponse:
 
 
 def run_handler(
-    request: HttpRequest, handler: Handler, find_user: Callable[[HttpRequest], UserProfile] | None, arguments: dict[str, Any]
+    request: HttpRequest,
+    handler: Handler,
+    find_user: Callable[[HttpRequest], UserProfile] | None,
+    arguments: dict[str, Any],
 ) -> HttpResponseBase:
     """Authenticate, count, call, and answer in the API's form whatever happens."""
     usage: Usage | None = None

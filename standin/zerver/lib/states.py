@@ -149,7 +149,9 @@ def initial_state(user: UserProfile, wanted: list[str] | None) -> dict[str, Any]
     parts = {
         "realm_user": lambda: _users_state(user),
         "subscription": lambda: subscriptions_state(user),
-        "stream": lambda: {"streams": [stream_dict(s) for s in Stream.objects.filter(realm=user.realm, invite_only=False)]},
+        "stream": lambda: {
+            "streams": [stream_dict(s) for s in Stream.objects.filter(realm=user.realm, invite_only=False)]
+        },
         "update_message_flags": lambda: unread_state(user),
         "realm": lambda: {**_realm_state(user.realm), **CONSTANTS["realm"]},
     }

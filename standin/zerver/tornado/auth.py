@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.cookies import SimpleCookie
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,10 +61,12 @@ async def authenticate(request: HTTPServerRequest, *, by_session: bool) -> int:
 def check_csrf(request: HTTPServerRequest) -> None:
     """Let Django's own middleware judge a browser's request that changes something."""
     environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()}
-    environ |= {"REQUEST_METHOD": request.method or "", "PATH_INFO": request.path, "wsgi.input": None}
-    environ |= {"SERVER_NAME": "localhost", "SERVER_PORT": "443"}
+    environ |= {"REQUEST_METHOD": request.method or "", "PATH_INFO": request.path, "wsgi.input": BytesIO()}
+    environ |= {"SERVER_NAME": "localhost", "SERVER_PORT": "443", "wsgi.url_scheme": "http"}
     django_request = WSGIRequest(environ)
-    django_request.COOKIES = {key: morsel.value for key, morsel in SimpleCookie(request.headers.get("Cookie", "")).items()}
+    django_request.COOKIES = {
+        key: morsel.value for key, morsel in SimpleCookie(request.headers.get("Cookie", "")).items()
+    }
     middleware = CsrfViewMiddleware(lambda _: None)  # type: ignore[arg-type,return-value]
     middleware.process_request(django_request)
     if middleware.process_view(django_request, check_csrf, (), {}) is not None:

@@ -88,7 +88,11 @@ class EventQueue:
 
     def dump(self) -> dict[str, Any]:
         """What a restart must keep."""
-        kept = {"events": list(self.events), "next_event_id": self.next_event_id, "newest_pruned_id": self.newest_pruned_id}
+        kept = {
+            "events": list(self.events),
+            "next_event_id": self.next_event_id,
+            "newest_pruned_id": self.newest_pruned_id,
+        }
         return {"id": self.id, "options": self.options, **kept}
 
     @classmethod

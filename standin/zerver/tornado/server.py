@@ -52,10 +52,11 @@ async def serve(address: str, port: int) -> None:
     logger.info("Tornado listens on %s:%d", address, port)
 
     await terminated.wait()
-    server.stop()
-    ticking.cancel()
+    # Clients are served while the consumer comes to its end, so that the port is closed as briefly as can be.
     stop_consuming.set()
     await asyncio.to_thread(consuming.join, 5)
+    ticking.cancel()
+    server.stop()
     registry.dump(dump)
     for queue in registry.queues.values():
         queue.release()

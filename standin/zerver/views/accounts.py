@@ -49,7 +49,9 @@ def server_settings(request: HttpRequest, user: None, params: Params) -> dict[st
 
 def announce_login(user: UserProfile, client: str) -> None:
     """Tell the user by mail that somebody logged in."""
-    body = f"Somebody logged in to {settings.EXTERNAL_HOST} as {user.email} with {client} at {now():%Y-%m-%d %H:%M} UTC."
+    body = (
+        f"Somebody logged in to {settings.EXTERNAL_HOST} as {user.email} with {client} at {now():%Y-%m-%d %H:%M} UTC."
+    )
     queue_event("email_senders", {"to": [user.email], "subject": "New login", "body": body})
 
 

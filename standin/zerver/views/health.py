@@ -1,4 +1,4 @@
-"""/health: whether this host's parts work together. It says neither that the database may be written nor that Tornado lives."""
+"""/health: whether this host's parts answer. It tells neither whether the database can be written nor of Tornado."""
 
 import logging
 import secrets

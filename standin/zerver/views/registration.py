@@ -12,7 +12,7 @@ from zerver.tornado.event_queue import event_matcher, parse_narrow
 
 
 def register(request: HttpRequest, user: UserProfile, params: Params) -> dict[str, Any]:
-    """A new event queue with the state at its start. The queue comes first: an event in between is told twice, never lost."""
+    """A new event queue and the state. The queue comes first: an event in between is told twice, never lost."""
     event_types = params.json("event_types", list, None)
     fetch_event_types = params.json("fetch_event_types", list, None)
     narrow = params.json("narrow", list, [])
@@ -22,8 +22,15 @@ def register(request: HttpRequest, user: UserProfile, params: Params) -> dict[st
         "apply_markdown": params.boolean("apply_markdown", False),
         "lifespan_secs": params.integer("queue_lifespan_secs", 0, minimum=0),
     }
-    params.accept("client_gravatar", "include_subscribers", "slim_presence", "client_capabilities", "user_settings_object")
+    params.accept(
+        "client_gravatar", "include_subscribers", "slim_presence", "client_capabilities", "user_settings_object"
+    )
     event_matcher(parse_narrow(narrow))
     queue_id = allocate_event_queue(user, options)
     wanted = fetch_event_types if fetch_event_types is not None else event_types
-    return {"queue_id": queue_id, "last_event_id": -1, "event_queue_longpoll_timeout_seconds": 90, **initial_state(user, wanted)}
+    return {
+        "queue_id": queue_id,
+        "last_event_id": -1,
+        "event_queue_longpoll_timeout_seconds": 90,
+        **initial_state(user, wanted),
+    }

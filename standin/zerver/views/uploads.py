@@ -16,7 +16,16 @@ from zerver.models import UserProfile
 _SALT = "user_uploads/temporary"
 _TEMPORARY_SECONDS = 60
 # Anything else may run as a script of this site and is only offered for saving.
-_INLINE_TYPES = {"application/pdf", "audio/mpeg", "image/gif", "image/jpeg", "image/png", "image/webp", "text/plain", "video/mp4"}
+_INLINE_TYPES = {
+    "application/pdf",
+    "audio/mpeg",
+    "image/gif",
+    "image/jpeg",
+    "image/png",
+    "image/webp",
+    "text/plain",
+    "video/mp4",
+}
 
 
 def upload_file(request: HttpRequest, user: UserProfile, params: Params) -> dict[str, Any]:

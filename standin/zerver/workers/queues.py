@@ -2,15 +2,16 @@
 
 import json
 import logging
+import smtplib
 import urllib.request
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core.mail import send_mail
 from django.db import transaction
 from django.db.models import F
-from django.utils.timezone import datetime, now
+from django.utils.timezone import now
 
 from zerver.lib.actions import update_flags
 from zerver.lib.markdown import URL
@@ -41,7 +42,13 @@ class EmailSenders(QueueWorker):
     queue = "email_senders"
 
     def work(self, event: dict[str, Any]) -> None:
-        send_mail(event["subject"], event["body"], settings.DEFAULT_FROM_EMAIL, event["to"])
+        try:
+            send_mail(event["subject"], event["body"], settings.DEFAULT_FROM_EMAIL, event["to"])
+        except (smtplib.SMTPConnectError, smtplib.SMTPServerDisconnected):
+            raise
+        except smtplib.SMTPException as error:
+            # To the caller every one of these is an OSError, which is tried again; a refusal must not hold up the rest.
+            raise ValueError(f"the mail server refused: {error}") from error
 
 
 class MissedMessageEmails(QueueWorker):
@@ -68,7 +75,7 @@ class UserActivityWorker(QueueWorker):
     queue = "user_activity"
 
     def work(self, event: dict[str, Any]) -> None:
-        visit = datetime.fromtimestamp(event["time"], tz=now().tzinfo)
+        visit = datetime.fromtimestamp(event["time"], tz=UTC)
         with transaction.atomic():
             row, _ = UserActivity.objects.get_or_create(
                 user_id=event["user_id"],
@@ -80,7 +87,7 @@ class UserActivityWorker(QueueWorker):
 
 
 class EmbedLinks(QueueWorker):
-    """Adds a list of a message's links below it. (Zulip fetches the pages; a test double has no business on other sites.)"""
+    """Notes a message's links below it. (Zulip fetches the pages; a test double has no business on other sites.)"""
 
     queue = "embed_links"
 
@@ -100,11 +107,19 @@ class OutgoingWebhooks(QueueWorker):
 
     def work(self, event: dict[str, Any]) -> None:
         bot = UserProfile.objects.filter(id=event["user_id"], is_active=True).first()
-        message = Message.objects.select_related("sender__realm", "recipient__stream").filter(id=event["message_id"]).first()
+        message = (
+            Message.objects.select_related("sender__realm", "recipient__stream").filter(id=event["message_id"]).first()
+        )
         if bot is None or message is None or not bot.webhook_url:
             return
-        data = {"bot_email": bot.email, "trigger": "direct_message", "message": message_dict(message, people_of([message]))}
-        request = urllib.request.Request(bot.webhook_url, json.dumps(data).encode(), {"Content-Type": "application/json"})
+        data = {
+            "bot_email": bot.email,
+            "trigger": "direct_message",
+            "message": message_dict(message, people_of([message])),
+        }
+        request = urllib.request.Request(
+            bot.webhook_url, json.dumps(data).encode(), {"Content-Type": "application/json"}
+        )
         try:
             urllib.request.urlopen(request, timeout=10).close()
         except OSError as error:

@@ -82,16 +82,14 @@ def test_text_that_is_there_stays(made: dict[str, str]) -> None:
     assert secrets.parse(result, FILE) == {"vault_redis_password": "old", "mine": "!vault abc", **new}
 
 
-@pytest.mark.parametrize(
-    "text", ["{a: 1}\n", "a: 1\n...\n", "a: |\n  x\n ", "a: &x ''\n", 'a: "\n', "- a\n", "just text\n"]
-)
+@pytest.mark.parametrize("text", ["{a: 1}\n", "a: 1\n...\n", 'a: "\n', "- a\n", "just text\n"])
 def test_text_that_cannot_be_extended_is_refused(text: str) -> None:
     with pytest.raises(secrets.SecretsError) as error:
         secrets.compose(text, {"b": "2"}, FILE)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "\n", "a: 1", "a: |\n  x\n", "# only a comment\n", "---\n"])
+@pytest.mark.parametrize("text", ["", "\n", "a: 1", "a: |\n  x\n ", "a: &x ''\n", "# only a comment\n", "---\n"])
 def test_text_that_can_be_extended(text: str) -> None:
     result = secrets.compose(text, {"b": "it's", "c": "two\nlines\n"}, FILE)
     assert secrets.parse(result, FILE) == {**secrets.parse(text, FILE), "b": "it's", "c": "two\nlines\n"}
@@ -104,6 +102,19 @@ def test_replace_is_private_and_leaves_nothing_behind(tmp_path: Path) -> None:
     secrets.replace(file, b"two")
     assert file.read_bytes() == b"two"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["80-secrets.yml"]
+
+
+def test_replace_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    file = tmp_path / "80-secrets.yml"
+    file.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        secrets.replace(file, b"new")
+    assert file.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["80-secrets.yml"]
 
 

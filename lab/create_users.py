@@ -1,0 +1,46 @@
+"""Creates the lab's users on the active app host; lab/users.yml runs it there.
+
+Reads {"commands": {...}, "realm_name": ..., "people": [...]} from standard input and prints the people with their API
+keys. The commands are the application profile's: lists of words in which {email}, {full_name}, {password}, {role} and
+{realm_name} stand for a person's values.
+"""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+
+def run(words: list[str], person: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    for name, value in person.items():
+        words = [word.replace("{" + name + "}", value) for word in words]
+    return subprocess.run(["runuser", "-u", "zulip", "--", *words], capture_output=True, text=True, check=False)
+
+
+def api_key(commands: dict[str, list[str]], person: dict[str, Any]) -> tuple[str, bool]:
+    """The person's key, and whether the person had to be created."""
+    # Asking for the key is how to find out whether somebody is there.
+    asked = run(commands["get_api_key"], person)
+    if asked.returncode == 0:
+        return asked.stdout.split()[-1], False
+    # The owner comes with the organisation.
+    created = run(commands["create_realm" if person["role"] == "owner" else "create_user"], person)
+    if created.returncode != 0:
+        raise SystemExit(f"{person['email']} cannot be created: {created.stderr.strip() or created.stdout.strip()}")
+    asked = run(commands["get_api_key"], person)
+    if asked.returncode != 0:
+        raise SystemExit(f"{person['email']} was created, and yet has no API key: {asked.stderr.strip()}")
+    return asked.stdout.split()[-1], True
+
+
+def main() -> None:
+    task = json.load(sys.stdin)
+    users, changed = [], False
+    for person in task["people"]:
+        key, created = api_key(task["commands"], person | {"realm_name": task["realm_name"]})
+        users.append(person | {"api_key": key})
+        changed = changed or created
+    json.dump({"users": users, "changed": changed}, sys.stdout)
+
+
+main()
