@@ -17,7 +17,7 @@ HOST_NAME = re.compile(r"[A-Za-z0-9_.:\[\]-]+")
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as plain Python: Ansible's own strings and numbers carry tags and would print as something else."""
+    """Return a value as plain Python: Ansible's own strings and numbers carry tags, which would be printed too."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -76,7 +76,9 @@ def contract_command(argv: Sequence[str], values: Mapping[str, Any]) -> list[str
 
     def value_of(name: str) -> Any:
         if name not in values:
-            raise AnsibleFilterError(f"the command {' '.join(argv)!r} wants {{{name}}}, known are: {', '.join(sorted(values))}")
+            raise AnsibleFilterError(
+                f"the command {' '.join(argv)!r} wants {{{name}}}, known are: {', '.join(sorted(values))}"
+            )
         return values[name]
 
     result: list[str] = []
@@ -130,12 +132,14 @@ def _ports(ports: int | Sequence[int], known: Sequence[int], what: str) -> list[
     return wanted
 
 
-def tornado_sharding(shards: int, hostname: str, hosts: Mapping[str, Any], regexes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def tornado_sharding(
+    shards: int, hostname: str, hosts: Mapping[str, Any], regexes: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Decide which organisation is served by which shards.
 
     hosts: {host name: port or [ports]}; regexes: [{regex, ports}], tried in order after the hosts. Without any of them
     and with several shards, all of them serve the site's own host name, by user.
-    Returns `ports`, `json` (sharding.json) and `upstreams` ({name: [ports]}) with `hosts` and `regexes` for nginx's map.
+    Returns `ports`, `json` (sharding.json), and for nginx `upstreams` ({name: [ports]}) with `hosts` and `regexes`.
     """
     known = tornado_ports(shards)
     result: dict[str, Any] = {"ports": known, "json": {}, "upstreams": {}, "hosts": {}, "regexes": []}
@@ -164,15 +168,26 @@ def tornado_sharding(shards: int, hostname: str, hosts: Mapping[str, Any], regex
         result["hosts"][str(host)] = upstream(ports)
     for entry in regexes:
         if re.search(r"[\s\"{};]", entry["regex"]):
-            raise AnsibleFilterError(f"tornado sharding: the expression {entry['regex']!r} must hold no blank, quote, brace or semicolon")
+            raise AnsibleFilterError(
+                f"tornado sharding: the expression {entry['regex']!r} must hold no blank, quote, brace or semicolon"
+            )
         ports = _ports(entry["ports"], known, entry["regex"])
         result["json"]["shard_regexes"].append([str(entry["regex"]), compact(ports)])
         result["regexes"].append({"regex": str(entry["regex"]), "upstream": upstream(ports)})
     served = {port for ports in result["upstreams"].values() for port in ports}
-    assigned = {port for ports in result["json"]["shard_map"].values() for port in ([ports] if isinstance(ports, int) else ports)}
-    assigned |= {port for _, ports in result["json"]["shard_regexes"] for port in ([ports] if isinstance(ports, int) else ports)}
+    assigned = {
+        port
+        for ports in result["json"]["shard_map"].values()
+        for port in ([ports] if isinstance(ports, int) else ports)
+    }
+    assigned |= {
+        port for _, ports in result["json"]["shard_regexes"] for port in ([ports] if isinstance(ports, int) else ports)
+    }
     if idle := sorted((served | set(known)) - assigned):
-        raise AnsibleFilterError(f"tornado sharding: no organisation is assigned to {idle}; every shard from {known[0]} to {known[-1]} must be named")
+        raise AnsibleFilterError(
+            f"tornado sharding: no organisation is assigned to {idle}; "
+            f"every shard from {known[0]} to {known[-1]} must be named"
+        )
     return result
 
 
@@ -185,7 +200,9 @@ def _check_unit_names(entries: Iterable[Mapping[str, Any]], what: str) -> None:
     """Refuse a name that would not be one unit's."""
     for entry in entries:
         if not UNIT_NAME.fullmatch(entry["name"]):
-            raise AnsibleFilterError(f"{what}: {entry['name']!r} is not a name for a unit: letters, digits, dots, dashes and underscores")
+            raise AnsibleFilterError(
+                f"{what}: {entry['name']!r} is not a name for a unit: letters, digits, dots, dashes and underscores"
+            )
 
 
 def application_units(
@@ -267,7 +284,9 @@ class _UnitFiles:
         unit = {**unit, "template": f"zulip-{name}"}
         self.add(f"zulip-{name}@.service", "unit.service.j2", _restart(units.values()), unit=unit)
         for instance, own in instances.items():
-            self.add(f"{units[instance]}.d/50-instance.conf", "instance.conf.j2", _restart([units[instance]]), instance=own)
+            self.add(
+                f"{units[instance]}.d/50-instance.conf", "instance.conf.j2", _restart([units[instance]]), instance=own
+            )
 
     def tornado(self, ports: Iterable[int]) -> None:
         """The event servers."""
@@ -397,7 +416,9 @@ def removed_units(files: Mapping[str, str]) -> list[str]:
     return sorted(result)
 
 
-def nginx_snippet_files(snippets: Iterable[Mapping[str, Any]], level: str, effects: Iterable[str]) -> list[dict[str, Any]]:
+def nginx_snippet_files(
+    snippets: Iterable[Mapping[str, Any]], level: str, effects: Iterable[str]
+) -> list[dict[str, Any]]:
     """Return the files of an operator's snippets, `[{name, content}]`, in the form that `managed_files` takes.
 
     level: `http` or `server`, where nginx reads them.
@@ -405,7 +426,10 @@ def nginx_snippet_files(snippets: Iterable[Mapping[str, Any]], level: str, effec
     files = []
     for snippet in snippets:
         if not UNIT_NAME.fullmatch(snippet["name"]):
-            raise AnsibleFilterError(f"nginx_{level}_snippets: {snippet['name']!r} is not a name: letters, digits, dots, dashes and underscores")
+            raise AnsibleFilterError(
+                f"nginx_{level}_snippets: {snippet['name']!r} is not a name: "
+                "letters, digits, dots, dashes and underscores"
+            )
         files.append(
             {
                 "path": f"/etc/nginx/zulip-ha/{level}.d/{snippet['name']}.conf",

@@ -47,7 +47,7 @@ def _summary(host: Mapping[str, Any]) -> str:
         )
     patroni = host.get("patroni")
     if patroni and "error" not in patroni:
-        words.append(f"postgresql {patroni['role']}, timeline {patroni['timeline']}")
+        words.append(f"postgresql {patroni['role']}")
     if host.get("etcd", {}).get("healthy"):
         words.append("etcd leader" if host["etcd"]["leader"] else "etcd member")
     return "; ".join(words) or "up"

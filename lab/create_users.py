@@ -1,8 +1,8 @@
 """Creates the lab's users on the active app host; lab/users.yml runs it there.
 
-Reads {"commands": {...}, "realm_name": ..., "people": [...]} from standard input and prints the people with their API
-keys. The commands are the application profile's: lists of words in which {email}, {full_name}, {password}, {role} and
-{realm_name} stand for a person's values.
+Reads {"commands": {...}, "values": {...}, "people": [...]} from standard input and prints the people with their API
+keys. The commands are the application profile's: lists of words in which {email}, {full_name}, {role} and what `values`
+holds are filled in. A password goes in on standard input; the key comes back as JSON with `api_key`.
 """
 
 import json
@@ -14,7 +14,9 @@ from typing import Any
 def run(words: list[str], person: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     for name, value in person.items():
         words = [word.replace("{" + name + "}", value) for word in words]
-    return subprocess.run(["runuser", "-u", "zulip", "--", *words], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["runuser", "-u", "zulip", "--", *words], input=person["password"], capture_output=True, text=True, check=False
+    )
 
 
 def api_key(commands: dict[str, list[str]], person: dict[str, Any]) -> tuple[str, bool]:
@@ -22,7 +24,7 @@ def api_key(commands: dict[str, list[str]], person: dict[str, Any]) -> tuple[str
     # Asking for the key is how to find out whether somebody is there.
     asked = run(commands["get_api_key"], person)
     if asked.returncode == 0:
-        return asked.stdout.split()[-1], False
+        return json.loads(asked.stdout)["api_key"], False
     # The owner comes with the organisation.
     created = run(commands["create_realm" if person["role"] == "owner" else "create_user"], person)
     if created.returncode != 0:
@@ -30,14 +32,14 @@ def api_key(commands: dict[str, list[str]], person: dict[str, Any]) -> tuple[str
     asked = run(commands["get_api_key"], person)
     if asked.returncode != 0:
         raise SystemExit(f"{person['email']} was created, and yet has no API key: {asked.stderr.strip()}")
-    return asked.stdout.split()[-1], True
+    return json.loads(asked.stdout)["api_key"], True
 
 
 def main() -> None:
     task = json.load(sys.stdin)
     users, changed = [], False
     for person in task["people"]:
-        key, created = api_key(task["commands"], person | {"realm_name": task["realm_name"]})
+        key, created = api_key(task["commands"], person | task["values"])
         users.append(person | {"api_key": key})
         changed = changed or created
     json.dump({"users": users, "changed": changed}, sys.stdout)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import ssl
 import subprocess
 import time
-import urllib.error
-import urllib.request
+from http.client import HTTPException, HTTPSConnection
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -42,7 +43,7 @@ options:
     type: bool
     default: false
   hostname:
-    description: Public name of the server, sent as Host.
+    description: Public name of the server, which its certificate has to carry.
     type: str
     default: ''
   virtual_ip:
@@ -129,19 +130,27 @@ class Probe:
         self.pki, self.timeout = pki, timeout
 
     def _context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=os.path.join(self.pki, "ca.pem"))
+        context = ssl.create_default_context()
+        context.load_verify_locations(cafile=os.path.join(self.pki, "ca.pem"))
         context.load_cert_chain(os.path.join(self.pki, "node.pem"), os.path.join(self.pki, "node.key"))
         return context
 
-    def get(self, url: str, headers: dict[str, str] | None = None, data: bytes | None = None) -> tuple[int, str]:
-        """Return status and body; (0, reason) when there was no answer."""
+    def get(self, url: str, connect: str = "", data: bytes | None = None) -> tuple[int, str]:
+        """Return status and body; (0, reason) when there was no answer.
+
+        connect: address to reach the URL's host at, whose name still has to be in the certificate.
+        """
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or 443
         try:
-            request = urllib.request.Request(url, headers=headers or {}, data=data)
-            with urllib.request.urlopen(request, timeout=self.timeout, context=self._context()) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode(errors="replace")
-        except (OSError, ValueError) as error:
+            context = self._context()
+            with socket.create_connection((connect or host, port), timeout=self.timeout) as raw:
+                connection = HTTPSConnection(host, port, timeout=self.timeout)
+                connection.sock = context.wrap_socket(raw, server_hostname=host)
+                connection.request("POST" if data else "GET", parts.path, body=data)
+                answer = connection.getresponse()
+                return answer.status, answer.read().decode(errors="replace")
+        except (OSError, ValueError, HTTPException) as error:
             return 0, str(error)
 
 
@@ -177,17 +186,16 @@ def patroni_state(probe: Probe, address: str) -> dict:
 
 def app_state(probe: Probe, hostname: str, virtual_ip: str) -> dict:
     """Return what this application server answers and whether it is the active one."""
-    headers = {"Host": hostname}
     _, addresses = run(["ip", "-json", "address"], probe.timeout)
     try:
         present = {entry["local"] for link in json.loads(addresses) for entry in link.get("addr_info", [])}
     except ValueError:
         present = set()
-    health, reason = probe.get("https://127.0.0.1/health", headers)
+    health, reason = probe.get(f"https://{hostname}/health", "127.0.0.1")
     return {
         "health": health,
         "health_reason": "" if health == 200 else reason[:200],
-        "active": probe.get("https://127.0.0.1/ha/active", headers)[0] == 200,
+        "active": probe.get(f"https://{hostname}/ha/active", "127.0.0.1")[0] == 200,
         "lease": os.path.exists("/run/zulip-ha/active"),
         "virtual_ip": virtual_ip in present,
     }

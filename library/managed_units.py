@@ -300,14 +300,22 @@ class Systemd:
         )
         return output.strip() or "(its journal is empty)"
 
-    def act(self, verb: str, names: Sequence[str], *options: str) -> None:
+    def act(self, verb: str, names: Sequence[str], borrowed: Iterable[str] = ()) -> None:
+        """Run a verb on units.
+
+        borrowed: those that somebody else starts and stops. One that was stopped in the same moment cancels our job,
+        which is no failure: it starts on the new configuration next time.
+        """
         if not names:
             return
-        complaint = self.call(verb, *options, "--", *names)
+        complaint = self.call(verb, "--", *names)
         if not complaint:
             return
         after = self.show(names)
-        guilty = [unit for unit in after.values() if not unit.running] or list(after.values())
+        guilty = [unit for unit in after.values() if not unit.running]
+        if guilty and all(unit.name in borrowed and unit.get("ActiveState") == "inactive" for unit in guilty):
+            return
+        guilty = guilty or list(after.values())
         raise UnitError(
             "\n".join([f"systemctl {verb} {' '.join(names)}: {complaint}", *(self.story(unit) for unit in guilty)])
         )
@@ -323,8 +331,9 @@ def carry_out(systemd: Systemd, plan: Plan, params: Mapping[str, Any], units: Ma
     systemd.act("enable", plan.enabled)
     systemd.act("reset-failed", [name for name in plan.started if units[name].failed])
     systemd.act("start", plan.started)
-    systemd.act("restart", plan.restarted)
-    systemd.act("reload", plan.reloaded)
+    borrowed = {*plan.restarted, *plan.reloaded} - {*params["units"], *params["started"]}
+    systemd.act("restart", plan.restarted, borrowed)
+    systemd.act("reload", plan.reloaded, borrowed)
     # A simple service counts as started before it falls over.
     after = systemd.show([*plan.started, *plan.restarted])
     broken = [unit for unit in after.values() if unit.failed]

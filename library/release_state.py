@@ -9,17 +9,18 @@ module: release_state
 short_description: Unpack, verify and activate a release of the application
 description:
   - Says in one execution whether a host has a release, and what is missing.
-  - Unpacks an artefact into a temporary folder, verifies the SHA-256 sum of every file against the artefact's manifest and renames the
-    folder only then, so that a run that is killed leaves nothing that looks complete.
-  - Keeps the links C(current), C(last) and C(next) in the deployments' folder. The first release of a host becomes C(current) at once;
-    another one becomes C(next) until I(activate).
+  - Unpacks an artefact into a temporary folder, verifies the SHA-256 sum of every file against the artefact's manifest
+    and renames the folder only then, so that a run that is killed leaves nothing that looks complete.
+  - Keeps the links C(current), C(last) and C(next) in the deployments' folder. The first release of a host becomes
+    C(current) at once; another one becomes C(next) until I(activate).
 options:
   release:
     description: The manifest's summary of the wanted release, as C(release-build) wrote it.
     type: dict
     required: true
   archive:
-    description: The artefact on the host. It may be absent when the release is there already; it is removed once unpacked.
+    description: >-
+      The artefact on the host. It may be absent when the release is there already; it is removed once unpacked.
     type: path
     required: true
   sha256:
@@ -31,7 +32,8 @@ options:
     type: path
     required: true
   owner:
-    description: Account that the application runs as. May make sockets in the deployments' folder, and owns nothing of a release.
+    description: >-
+      Account that the application runs as. May make sockets in the deployments' folder, and owns nothing of a release.
     type: str
     required: true
   static_from:
@@ -39,7 +41,8 @@ options:
     type: str
     default: ""
   static_to:
-    description: Folder that static files are served from. Files of earlier releases stay, for pages that are still open.
+    description: >-
+      Folder that static files are served from. Files of earlier releases stay, for pages that are still open.
     type: path
     default: ""
   activate:
@@ -62,7 +65,14 @@ author:
 EXAMPLES = r"""
 - name: Release | Read what the host has
   release_state:
-    release: {id: 0f3a, deployment: 2026-01-31-12-00-00, venv: /srv/zulip-venvs/0f3a, codename: trixie, python: "3.13", architecture: x86_64}
+    release:
+      format: 1
+      id: 0f3a
+      deployment: 2026-01-31-12-00-00
+      venv: /srv/zulip-venvs/0f3a
+      codename: trixie
+      python: "3.13"
+      architecture: x86_64
     archive: /var/lib/zulip-ha/standin-1.0-trixie-0f3a.tar.zst
     sha256: 9b74c9897bac770ffc029102a200c5de5c7ae0b8b8d4a5a3d0a8e9c3c4e9c1b2
     deployments: /home/zulip/deployments
@@ -71,7 +81,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 needs:
-  description: What must be had before the release can be unpacked, C(account) or C(archive). Empty when nothing is missing.
+  description: What must be had before the release can be unpacked, C(account) or C(archive).
   returned: always
   type: list
   elements: str
@@ -131,7 +141,10 @@ def misfit(release: dict[str, Any], codename: str, python: str, architecture: st
         ("architecture", "architecture", architecture),
     ):
         if release.get(key) != have:
-            return f"the artefact {release.get('id')} was built for {name} {release.get(key)}, this host has {have}: build one for it"
+            return (
+                f"the artefact {release.get('id')} was built for {name} {release.get(key)}, this host has {have}: "
+                "build one for it"
+            )
     return None
 
 
@@ -254,7 +267,8 @@ def unpack(archive: Path, release: dict[str, Any], finals: dict[str, Path]) -> N
         target.mkdir(mode=0o755)
     command = ["zstd", "-dc", "--", str(archive)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
                 manifest = read_manifest(tar, release)
@@ -354,7 +368,9 @@ class Release:
         archive = Path(self.params["archive"])
         digest = file_sha256(archive)
         if digest != self.params["sha256"]:
-            raise ReleaseError(f"the artefact {archive.name} has the SHA-256 {digest}, wanted is {self.params['sha256']}")
+            raise ReleaseError(
+                f"the artefact {archive.name} has the SHA-256 {digest}, wanted is {self.params['sha256']}"
+            )
         account = pwd.getpwnam(self.params["owner"])
         self.deployments.mkdir(mode=0o755, parents=True, exist_ok=True)
         # The application makes its sockets here, and must not rename or replace what is not its own.
@@ -386,7 +402,7 @@ class Release:
                 set_link(self.deployments, "next", name)
 
     def activate(self, current: str) -> None:
-        """Serve the release's static files, then point current at it. Old and new files exist together, so pages that are open go on."""
+        """Serve the release's static files, beside those of pages that are open, then point current at the release."""
         if self.params["static_from"]:
             merge_static(self.path / self.params["static_from"], Path(self.params["static_to"]))
         if current:

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 
-from conftest import wait_for
+from tests.lab.support import wait_for
 
 
 def test_a_message_reaches_a_long_poll_within_a_second_and_both_databases(lab, client):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, playbook
+
+from tests.lab.support import ROOT, playbook
 
 NGINX = "/etc/nginx/nginx.conf"
 EDIT = "# edited by hand"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from conftest import wait_for
+from tests.lab.support import wait_for
 
 
 def test_stopping_the_active_host_moves_the_server_to_the_spare(lab, client):

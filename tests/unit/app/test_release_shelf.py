@@ -18,7 +18,14 @@ from tests.unit.app.paths import ROOT
 def shelf(tmp_path: Path, *arguments: str, stdin: str = "", code: int = 0) -> Any:
     """Run the program."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "roles/release/files/release-shelf"), arguments[0], "--shelf", str(tmp_path / "shelf"), *arguments[1:]],
+        [
+            sys.executable,
+            str(ROOT / "roles/release/files/release-shelf"),
+            arguments[0],
+            "--shelf",
+            str(tmp_path / "shelf"),
+            *arguments[1:],
+        ],
         input=stdin,
         capture_output=True,
         text=True,
@@ -42,7 +49,9 @@ def source(tmp_path: Path) -> Path:
 
 def look(tmp_path: Path, source: Path) -> Any:
     """Ask for a source's sum."""
-    return shelf(tmp_path, "source", "--directory", str(source), "--version-file", "VERSION", "--version-pattern", r"^(\S+)$")
+    return shelf(
+        tmp_path, "source", "--directory", str(source), "--version-file", "VERSION", "--version-pattern", r"^(\S+)$"
+    )
 
 
 def test_the_sum_is_of_names_contents_and_execute_bits_alone(tmp_path: Path, source: Path) -> None:
@@ -77,7 +86,17 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_source_without_its_version_is_refused(tmp_path: Path, source: Path) -> None:
     (source / "VERSION").write_text("\n")
-    stderr = shelf(tmp_path, "source", "--directory", str(source), "--version-file", "VERSION", "--version-pattern", r"^(\S+)$", code=1)
+    stderr = shelf(
+        tmp_path,
+        "source",
+        "--directory",
+        str(source),
+        "--version-file",
+        "VERSION",
+        "--version-pattern",
+        r"^(\S+)$",
+        code=1,
+    )
     assert "no version in" in stderr
 
 
@@ -88,8 +107,13 @@ def publish(tmp_path: Path, number: int, keep: int = 2, content: bytes = b"artef
     artifact = folder / f"standin-1-trixie-{number}.tar.zst"
     artifact.write_bytes(content)
     os.utime(artifact, (1000 + number, 1000 + number))
-    summary = {"sha256": hashlib.sha256(b"artefact").hexdigest(), "manifest": {"profile": "standin", "codename": "trixie", "id": str(number)}}
-    return shelf(tmp_path, "publish", "--artifact", str(artifact), "--keep", str(keep), stdin=json.dumps(summary), code=code)
+    summary = {
+        "sha256": hashlib.sha256(b"artefact").hexdigest(),
+        "manifest": {"profile": "standin", "codename": "trixie", "id": str(number)},
+    }
+    return shelf(
+        tmp_path, "publish", "--artifact", str(artifact), "--keep", str(keep), stdin=json.dumps(summary), code=code
+    )
 
 
 def find(tmp_path: Path, number: int) -> Any:

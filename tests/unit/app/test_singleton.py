@@ -107,7 +107,9 @@ def test_it_goes_away_when_told_to_skip(tmp_path: Path) -> None:
     assert not proof.exists()
 
 
-def test_it_tries_again_while_there_is_no_database(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_tries_again_while_there_is_no_database(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(singleton, "RETRY_SECONDS", 0.01)
     answers = iter([singleton.LostError("refused"), singleton.LostError("refused"), FakeSession()])
 
@@ -132,7 +134,10 @@ def test_a_lost_session_ends_the_command_at_once() -> None:
 def test_a_lost_session_ends_a_stubborn_command_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(singleton, "LOST_STOP_SECONDS", 0.3)
     ready = tmp_path / "ready"
-    code = f"import signal, time, pathlib; signal.signal(signal.SIGTERM, signal.SIG_IGN); pathlib.Path({str(ready)!r}).touch(); time.sleep(60)"
+    code = (
+        "import signal, time, pathlib; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"pathlib.Path({str(ready)!r}).touch(); time.sleep(60)"
+    )
     session = FakeSession()
     started = runner([sys.executable, "-c", code], session)
 

@@ -26,7 +26,7 @@ def assigned(text: str) -> dict:
 
 def test_settings_keep_their_types() -> None:
     settings = {
-        "TEXT": "it's \"so\"\n\\",
+        "TEXT": 'it\'s "so"\n\\',
         "YES": True,
         "NONE": None,
         "NUMBER": 7,
@@ -74,7 +74,13 @@ def test_an_ini_value_of_two_lines_is_refused(value: str) -> None:
 def test_a_command_is_filled() -> None:
     argv = ["{python}", "manage.py", "--queue={queue}", "{arguments}"]
     values = {**VALUES, "queue": "q", "arguments": ["one", "two words"]}
-    assert application.contract_command(argv, values) == ["/d/.venv/bin/python", "manage.py", "--queue=q", "one", "two words"]
+    assert application.contract_command(argv, values) == [
+        "/d/.venv/bin/python",
+        "manage.py",
+        "--queue=q",
+        "one",
+        "two words",
+    ]
 
 
 def test_a_command_with_an_unknown_placeholder_is_refused() -> None:
@@ -115,7 +121,9 @@ def test_several_shards_share_the_sites_own_name() -> None:
 
 
 def test_shards_by_host_and_expression() -> None:
-    result = application.tornado_sharding(3, "x", {"a.example": 9800, "b.example": [9801]}, [{"regex": r"c\d+\.example", "ports": [9802]}])
+    result = application.tornado_sharding(
+        3, "x", {"a.example": 9800, "b.example": [9801]}, [{"regex": r"c\d+\.example", "ports": [9802]}]
+    )
     assert result["json"]["shard_map"] == {"a.example": 9800, "b.example": 9801}
     assert result["json"]["shard_regexes"] == [[r"c\d+\.example", 9802]]
     assert result["regexes"] == [{"regex": r"c\d+\.example", "upstream": "tornado9802"}]
@@ -142,13 +150,22 @@ def units(**changes: object) -> list[dict]:
     """Return the unit files of the stand-in."""
     contract = {**CONTRACT, **changes}
     return application.application_unit_files(
-        contract, [9800, 9801], contract["queues"], contract["memory"], VALUES, "/lib/singleton", "/home/zulip", "/home/zulip/uploads"
+        contract,
+        [9800, 9801],
+        contract["queues"],
+        contract["memory"],
+        VALUES,
+        "/lib/singleton",
+        "/home/zulip",
+        "/home/zulip/uploads",
     )
 
 
 def test_unit_files_and_units_agree() -> None:
     files = {entry["path"]: entry for entry in units()}
-    listed = application.application_units([9800, 9801], CONTRACT["queues"], CONTRACT["singletons"], CONTRACT["crons"], True)
+    listed = application.application_units(
+        [9800, 9801], CONTRACT["queues"], CONTRACT["singletons"], CONTRACT["crons"], True
+    )
     for unit in listed["all"]:
         own = f"/etc/systemd/system/{unit}.d/50-instance.conf" if "@" in unit else f"/etc/systemd/system/{unit}"
         assert own in files, unit
@@ -194,8 +211,13 @@ def test_a_name_that_is_no_unit_is_refused() -> None:
 
 def test_a_change_restarts_its_own_unit() -> None:
     effects = {entry["path"].removeprefix("/etc/systemd/system/"): entry["effects"] for entry in units()}
-    assert effects["zulip-tornado@.service"] == ["restart:zulip-tornado@9800.service", "restart:zulip-tornado@9801.service"]
-    assert effects["zulip-worker@email_senders.service.d/50-instance.conf"] == ["restart:zulip-worker@email_senders.service"]
+    assert effects["zulip-tornado@.service"] == [
+        "restart:zulip-tornado@9800.service",
+        "restart:zulip-tornado@9801.service",
+    ]
+    assert effects["zulip-worker@email_senders.service.d/50-instance.conf"] == [
+        "restart:zulip-worker@email_senders.service"
+    ]
     assert effects["zulip-active.target.d/50-instances.conf"] == ["restart:zulip-active.target"]
 
 
@@ -212,7 +234,9 @@ def test_removed_units() -> None:
 
 
 def test_snippets_become_files() -> None:
-    [entry] = application.nginx_snippet_files([{"name": "a", "content": "gzip off;"}], "server", ["reload:nginx.service"])
+    [entry] = application.nginx_snippet_files(
+        [{"name": "a", "content": "gzip off;"}], "server", ["reload:nginx.service"]
+    )
     assert entry["path"] == "/etc/nginx/zulip-ha/server.d/a.conf"
     assert entry["content"] == "gzip off;\n"
     assert entry["variable"] == "nginx_server_snippets"

@@ -36,6 +36,9 @@ else:
         elif verb in ("start", "restart") and "Broken" in unit:
             unit.update(ActiveState="failed", Result="exit-code")
             status = 1
+        elif verb == "restart" and "Stopped" in unit:
+            unit.update(ActiveState="inactive")
+            status = 1
         elif verb in ("start", "restart", "stop", "reset-failed"):
             unit["ActiveState"] = "active" if verb in ("start", "restart") else "inactive"
 json.dump(host, open(path, "w"))
@@ -225,6 +228,14 @@ def test_failure_tells_result_and_journal_and_keeps_the_debt(host, active, verb,
     assert "the journal of --unit=a.service" in result["msg"]
     assert "journal of --unit=b.service" not in result["msg"]
     assert host.owed == ["restart:a.service"]
+
+
+def test_a_unit_that_somebody_else_stopped_meanwhile_is_no_failure(host):
+    host.has(a=unit(Stopped="yes"), b=unit(Stopped="yes"))
+    host.owe("restart:a.service")
+    assert not host.run(effects=["restart:a.service"]).get("failed")
+    assert host.owed == []
+    assert host.run(units=["b.service"], effects=["restart:b.service"])["failed"]
 
 
 def test_service_that_falls_over_after_its_start(host):

@@ -31,7 +31,13 @@ class Site:
 
     def release(self, number: int) -> dict[str, Any]:
         """A manifest's summary."""
-        return {"format": 1, "id": f"id{number}", "deployment": f"2026-01-0{number}", "venv": str(self.venvs / f"id{number}"), "codename": "x"}
+        return {
+            "format": 1,
+            "id": f"id{number}",
+            "deployment": f"2026-01-0{number}",
+            "venv": str(self.venvs / f"id{number}"),
+            "codename": "x",
+        }
 
     def pack(self, number: int = 1, damage: str = "", extra: dict[str, bytes] | None = None) -> dict[str, Any]:
         """Make an artefact; return its summary."""
@@ -62,7 +68,9 @@ class Site:
                 member = tarfile.TarInfo(name)
                 member.type, member.linkname = tarfile.SYMTYPE, target
                 tar.addfile(member)
-        self.archive.write_bytes(subprocess.run(["zstd", "-qc"], input=buffer.getvalue(), capture_output=True, check=True).stdout)
+        self.archive.write_bytes(
+            subprocess.run(["zstd", "-qc"], input=buffer.getvalue(), capture_output=True, check=True).stdout
+        )
         return release
 
     @staticmethod
@@ -169,7 +177,12 @@ def test_check_mode_predicts_and_touches_nothing(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [("content", "has not the sum"), ("missing", "lacks 1 files"), ("link", "is not the manifest's"), ("manifest", "id is other, wanted is id1")],
+    [
+        ("content", "has not the sum"),
+        ("missing", "lacks 1 files"),
+        ("link", "is not the manifest's"),
+        ("manifest", "id is other, wanted is id1"),
+    ],
 )
 def test_a_damaged_artefact_leaves_nothing_that_looks_complete(site: Site, damage: str, message: str) -> None:
     release = site.pack(damage=damage)
@@ -242,7 +255,12 @@ def test_static_files_of_earlier_releases_stay(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("codename", "bookworm", "distribution bookworm"), ("python", "3.11", "Python 3.11"), ("architecture", "arm64", "architecture arm64"), ("format", 2, "format 2")],
+    [
+        ("codename", "bookworm", "distribution bookworm"),
+        ("python", "3.11", "Python 3.11"),
+        ("architecture", "arm64", "architecture arm64"),
+        ("format", 2, "format 2"),
+    ],
 )
 def test_a_release_for_another_host_is_refused(key: str, value: object, message: str) -> None:
     release = {"format": 1, "id": "i", "codename": "trixie", "python": "3.13", "architecture": "x86_64"}

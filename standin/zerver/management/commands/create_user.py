@@ -10,6 +10,8 @@ from zerver.lib import actions
 from zerver.management.accounts import ROLES, add_password_option, add_realm_option, find_realm, read_password
 from zerver.models import Stream, UserProfile
 
+BOT = "bot"
+
 
 class Command(BaseCommand):
     help = "Create a user who is subscribed to `general`."
@@ -17,7 +19,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("email")
         parser.add_argument("full_name")
-        parser.add_argument("--role", choices=ROLES, default="member")
+        parser.add_argument("--role", choices=[*ROLES, BOT], default="member", help="bot: a bot with a member's rights")
         parser.add_argument(
             "--if-missing", action="store_true", help="succeed when the user is there, changing nothing"
         )
@@ -42,6 +44,13 @@ class Command(BaseCommand):
                 self.stdout.write(f"User {email} exists.")
                 return
             raise CommandError(f"User {email} exists.")
-        user = actions.create_user(found, email, full_name, read_password(password_file), role=ROLES[role])
+        user = actions.create_user(
+            found,
+            email,
+            full_name,
+            read_password(password_file),
+            role=ROLES["member" if role == BOT else role],
+            is_bot=role == BOT,
+        )
         actions.subscribe(Stream.objects.filter(realm=found, name="general"), [user])
         self.stdout.write(f"Created user {user.email}.")
