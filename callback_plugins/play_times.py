@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from ansible.playbook.play import Play
 from ansible.plugins.callback import CallbackBase
 
 DOCUMENTATION = """
@@ -35,11 +36,11 @@ class CallbackModule(CallbackBase):
         if self.plays and "seconds" not in self.plays[-1]:
             self.plays[-1]["seconds"] = time.monotonic() - self.plays[-1]["from"]
 
-    def v2_playbook_on_play_start(self, play) -> None:
+    def v2_playbook_on_play_start(self, play: Play) -> None:
         self._close()
         self.plays.append({"name": play.get_name(), "from": time.monotonic(), "executions": 0})
 
-    def _count(self, result, **_: object) -> None:
+    def _count(self, result: object, **_: object) -> None:
         if self.plays:
             self.plays[-1]["executions"] += 1
 
@@ -47,7 +48,7 @@ class CallbackModule(CallbackBase):
     v2_runner_on_failed = _count
     v2_runner_on_unreachable = _count
 
-    def v2_playbook_on_stats(self, stats) -> None:
+    def v2_playbook_on_stats(self, stats: object) -> None:
         self._close()
         self._display.banner("TIMES")
         for play in self.plays:

@@ -90,8 +90,8 @@ def health_report(
     site. virtual_ip: whether the site has one. Returns `healthy`, `problems` (one line each), `hosts`
     ({host: {state, problems}}) and `table` (lines).
     """
-    results = {}
-    rows = {}
+    results: dict[str, Mapping[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name in sorted(hosts):
         result = hostvars[name].get("health_host", {})
         if "units" in result:
@@ -107,7 +107,9 @@ def health_report(
         text = " - ".join([row["state"], *row["problems"]])
         table.append(f"{name:<{width}}  {'BAD' if row['problems'] else 'ok':<3}  {text}")
     verdict = site or ([f"{len(problems)} problems"] if problems else [])
-    table += [f"{'site':<{width}}  BAD  {line}" for line in verdict] or [f"{'site':<{width}}  ok   every check passed"]
+    table += [f"{'site':<{width}}  BAD  {line}" for line in verdict]
+    if not verdict:
+        table.append(f"{'site':<{width}}  ok   every check passed")
     return {"healthy": not problems, "problems": problems, "hosts": rows, "table": table}
 
 

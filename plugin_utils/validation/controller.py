@@ -67,9 +67,7 @@ def artifact_problems(
     checksum_from: what says so, for the message.
     """
     if checksum and not _SHA256.match(checksum):
-        yield at(
-            where, f"`{checksum_from}` {checksum} is no SHA-256; write the 64 digits that sha256sum prints"
-        )
+        yield at(where, f"`{checksum_from}` {checksum} is no SHA-256; write the 64 digits that sha256sum prints")
         return
     if not artifact:
         yield at(where, "`release_artifact` is empty; run playbooks/build.yml, or give a path or URL")

@@ -42,7 +42,7 @@ def test_debians_site_is_gone(host):
 
 
 def test_http_leads_to_https(ask, host):
-    address = host.ansible.get_variables().get("site_address") or host.ansible.get_variables()["ansible_host"]
+    address = host.ansible.get_variables()["ansible_host"]
     status, headers = ask(f"http://{address}/some/where?x=1", "--header 'Host: chat.example.com'")
     assert status == 301
     assert headers["location"] == "https://chat.example.com/some/where?x=1"
