@@ -85,7 +85,9 @@ def playbook(*arguments: str, inventory: str = "inventories/lab") -> subprocess.
         [str(BIN / "ansible-playbook"), "-i", inventory, *arguments],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
+        # Warnings are part of what a person sees.
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         timeout=900,
         check=False,

@@ -11,14 +11,18 @@ testinfra_hosts = ["ansible://all"]
 
 # Connects to each "address port" of the arguments and prints those that answered.
 PROBE = """
-import socket, sys
-for target in sys.argv[1:]:
+import concurrent.futures, socket, sys
+
+def probe(target):
     address, port = target.rsplit("/", 1)
     try:
         socket.create_connection((address, int(port)), timeout=1).close()
         print(target)
     except OSError:
         pass
+
+with concurrent.futures.ThreadPoolExecutor(32) as pool:
+    list(pool.map(probe, sys.argv[1:]))
 """
 LISTENING = "ss -Hltn | awk '{print $4}'"
 
