@@ -38,8 +38,7 @@ def role_problems(role: Path) -> list[str]:
             problems.append(f"{role.name}: {name} is required and has a default")
         if not option.get("required") and name not in defaults:
             problems.append(f"{role.name}: {name} is neither required nor has a default")
-        templated = isinstance(defaults.get(name), str) and "{{" in defaults[name]
-        if name in defaults and "default" in option and not templated and option["default"] != defaults[name]:
+        if name in defaults and "default" in option and option["default"] != defaults[name]:
             problems.append(
                 f"{role.name}: {name} defaults to {defaults[name]!r}, its specification says {option['default']!r}"
             )

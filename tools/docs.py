@@ -35,6 +35,8 @@ def default(value: object) -> str:
     """Return a default as code, short."""
     if value is None:
         return ""
+    if isinstance(value, str) and "{{" in value:
+        return "computed"
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("...").strip()
     return f"`{text}`".replace("|", "\\|") if len(text) <= 60 else "see `defaults/main.yml`"
 
