@@ -318,6 +318,22 @@ def test_browser_needs_session_and_token(people):
     assert answer.json()["result"] == "success"
 
 
+def test_log_in_at_a_published_port(people):
+    """The server before this one has to pass on the name that the browser used with its port."""
+    where = {"HTTP_HOST": "testserver:8443", "HTTP_ORIGIN": "https://testserver:8443"}
+    browser = Client(enforce_csrf_checks=True)
+    page = browser.get("/login/", secure=True, **where).content
+    assert b'<link rel="icon" href="data:,">' in page  # or browsers ask for /favicon.ico, which is an error
+    token = browser.cookies["__Host-csrftoken"].value
+    fields = {"username": "ann@example.com", "password": "ann-password", "csrfmiddlewaretoken": token}
+    assert browser.post("/login/", fields, secure=True, **where).headers["Location"] == "/"
+    fields = {"csrfmiddlewaretoken": browser.cookies["__Host-csrftoken"].value}
+    evil = {**where, "HTTP_ORIGIN": "https://evil.example.com"}
+    assert browser.post("/logout/", fields, secure=True, **evil).status_code == 403
+    assert browser.post("/logout/", fields, secure=True, **where).headers["Location"] == "/login/"
+    assert browser.get("/", secure=True, **where).headers["Location"] == "/login/?next=/"
+
+
 def test_health(people, monkeypatch, redis_stub):
     monkeypatch.setattr("zerver.lib.queue.publisher.check", lambda: None)
     monkeypatch.setattr("zerver.views.health.get_redis_client", lambda: type("R", (), {"ping": lambda self: True})())

@@ -45,6 +45,7 @@ function show(message) {
     }
     const item = document.createElement("li");
     item.id = `message-${message.id}`;
+    item.dataset.id = message.id;
     const about = document.createElement("div");
     about.className = "about";
     const time = new Date(message.timestamp * 1000).toLocaleTimeString();
@@ -57,6 +58,9 @@ function show(message) {
 }
 
 async function open(channel) {
+    if (current !== channel.stream_id) {
+        list.replaceChildren();
+    }
     current = channel.stream_id;
     loading += 1;
     const mine = loading;
@@ -66,8 +70,13 @@ async function open(channel) {
     const narrow = [{operator: "channel", operand: current}];
     const found = await api("GET", "messages", {anchor: "newest", num_before: 100, num_after: 0, narrow});
     if (mine === loading) {
+        // What arrived by event since the server looked is newer than all that it found.
+        const newest = found.messages.at(-1)?.id ?? 0;
+        const arrived = [...list.children].filter((item) => Number(item.dataset.id) > newest);
         list.replaceChildren();
         found.messages.forEach(show);
+        list.append(...arrived);
+        list.scrollTop = list.scrollHeight;
     }
 }
 
@@ -102,16 +111,22 @@ async function follow() {
     if (opened) {
         await open(opened);
     }
+    statusLine.textContent = "";
     let last = registered.last_event_id;
+    let failed = false;
     for (;;) {
         let answer;
         try {
-            answer = await api("GET", "events", {queue_id: registered.queue_id, last_event_id: last});
+            // After a failure the first answer comes at once, so that the error does not stay until something happens.
+            const fields = {queue_id: registered.queue_id, last_event_id: last, dont_block: failed};
+            answer = await api("GET", "events", fields);
             statusLine.textContent = "";
+            failed = false;
         } catch (error) {
             if (error.code === "BAD_EVENT_QUEUE_ID") {
                 return;
             }
+            failed = true;
             complain(error);
             await pause(RETRY_MS);
             continue;
@@ -140,12 +155,19 @@ async function run() {
 
 compose.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const {topic, content} = compose.elements;
+    const {topic, content, send} = compose.elements;
+    const text = content.value;
+    send.disabled = true; // or each further Enter sends it again while the server is slow
     try {
-        await api("POST", "messages", {type: "stream", to: [current], topic: topic.value, content: content.value});
-        content.value = "";
+        await api("POST", "messages", {type: "stream", to: [current], topic: topic.value, content: text});
+        if (content.value === text) {
+            content.value = "";
+        }
+        statusLine.textContent = "";
     } catch (error) {
         complain(error);
+    } finally {
+        send.disabled = false;
     }
 });
 
