@@ -1,7 +1,7 @@
 """What managed_files wrote on a host, role by role, and what became of it since.
 
 One JSON file a role (`<state_dir>/managed/<role>.json`) is the ledger; `<role>.d/` beside it holds the last written
-content of every file that is not sensitive, so that a difference can be shown. All of it is root's alone.
+content of every file, so that a difference can be shown; of a sensitive one only the masked text. All of it is root's.
 """
 
 from __future__ import annotations
@@ -38,6 +38,25 @@ class ManagedError(Exception):
 
 def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+# What of a line of a sensitive file may be seen: the name before a colon or an equals sign.
+NAMED = re.compile(r"""(?P<name>\s*(?:- )?["']?[\w./@-]+["']?\s*[:=])\s*(?P<value>\S.*)""")
+
+
+def masked(content: bytes) -> bytes:
+    """The text with its values hidden: names stay, and four digits of a sum tell whether two hidden values are equal."""
+    text = as_text(content)
+    if text is None:
+        return b""
+
+    def mask(line: str) -> str:
+        named = NAMED.fullmatch(line)
+        name, value = (named["name"] + " ", named["value"]) if named else ("", line)
+        bare = not value.strip() or (not named and line.rstrip().endswith(":") and NAMED.fullmatch(line + " x"))
+        return line if bare else f"{name}(hidden, {digest(value.encode())[:4]})"
+
+    return "".join(mask(line) + "\n" for line in text.splitlines()).encode()
 
 
 # ---- what is on the host ---------------------------------------------------------------------------------------------
@@ -211,27 +230,30 @@ class Ledger:
         self._saved = text
         self.exists = True
 
-    def remember(self, content: bytes) -> None:
-        path = os.path.join(self.contents, digest(content))
+    def _copy(self, fingerprint: str | None, sensitive: bool) -> str:
+        """The name of the copy of what was written."""
+        return (fingerprint or ABSENT) + (".masked" if sensitive else "")
+
+    def remember(self, content: bytes, sensitive: bool) -> None:
+        path = os.path.join(self.contents, self._copy(digest(content), sensitive))
         if not os.path.exists(path):
             private_directory(os.path.dirname(self.path))
             private_directory(self.contents)
-            write_atomically(path, content)
+            write_atomically(path, masked(content) if sensitive else content)
 
     def forget_unused(self) -> None:
         used = {
-            fingerprint
+            self._copy(fingerprint, entry.sensitive)
             for entry in self.files.values()
-            if not entry.sensitive
             for fingerprint in (entry.sha256, entry.pending)
         }
         for name in os.listdir(self.contents) if os.path.isdir(self.contents) else ():
             if name not in used:
                 os.unlink(os.path.join(self.contents, name))
 
-    def written(self, entry: Entry) -> bytes | None:
+    def written(self, entry: Entry, sensitive: bool = False) -> bytes | None:
         for fingerprint in (entry.pending, entry.sha256):
-            path = os.path.join(self.contents, fingerprint or ABSENT)
+            path = os.path.join(self.contents, self._copy(fingerprint, sensitive))
             if os.path.exists(path):
                 with open(path, "rb") as handle:
                     return handle.read()
@@ -249,9 +271,10 @@ class Ledger:
             return f"{entry.owner}:{entry.group} {entry.mode} -> {now}"
         if state.content is None:
             return None
-        if sensitive:
+        if sensitive and self.written(entry, sensitive) is None:
             return "(hidden: the file is sensitive)"
-        before, after = as_text(self.written(entry)), as_text(state.content)
+        content = masked(state.content) if sensitive else state.content
+        before, after = as_text(self.written(entry, sensitive)), as_text(content)
         if before is None or after is None:
             return "(binary, or too large to show)"
         return unified_diff(before, after, path + " (as written)", path + " (on the host)")

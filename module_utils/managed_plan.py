@@ -452,8 +452,7 @@ def announce(ledger: Ledger, steps: Iterable[Step]) -> None:
         wish = step.wish
         if wish:
             ledger.files.setdefault(step.path, Entry(None, wish.owner, wish.group, wish.mode, wish.sensitive))
-            if not wish.sensitive:
-                ledger.remember(wish.content)
+            ledger.remember(wish.content, wish.sensitive)
         entry = ledger.files.get(step.path)
         if entry:
             # An earlier run may have died here as well: what is there now is known to be ours, whichever run wrote it.
@@ -496,8 +495,7 @@ def conclude(ledger: Ledger, steps: Iterable[Step]) -> None:
                 wish.variable,
                 list(effects_of(step.path, wish.effects)),
             )
-            if not wish.sensitive:
-                ledger.remember(wish.content)
+            ledger.remember(wish.content, wish.sensitive)
         else:
             ledger.files.pop(step.path, None)
     ledger.save()

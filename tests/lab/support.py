@@ -79,16 +79,20 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float) -> Any:
     pytest.fail(f"{what}: not within {seconds} s")
 
 
-def playbook(*arguments: str, inventory: str = "inventories/lab") -> subprocess.CompletedProcess[str]:
-    """Run ansible-playbook in the repository and return the finished process."""
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the repository and return the finished process; warnings are part of what a person sees."""
     return subprocess.run(
-        [str(BIN / "ansible-playbook"), "-i", inventory, *arguments],
+        words,
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        # Warnings are part of what a person sees.
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=900,
         check=False,
     )
+
+
+def playbook(*arguments: str, inventory: str = "inventories/lab") -> subprocess.CompletedProcess[str]:
+    """Run ansible-playbook in the repository and return the finished process."""
+    return command(str(BIN / "ansible-playbook"), "-i", inventory, *arguments)

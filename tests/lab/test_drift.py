@@ -28,8 +28,8 @@ def converge(role: str, *arguments: str):
 CASES = [
     ("nginx", "app", "/etc/nginx/nginx.conf", f"+{EDIT}"),
     ("postgresql", "database", "/etc/postgresql/*/main/conf.d/50-zulip-ha.conf", f"+{EDIT}"),
-    # It holds passwords: that it differs is said, and how is not.
-    ("postgresql", "database", "/etc/patroni/config.yml", "hidden: the file is sensitive"),
+    # It holds passwords: which lines differ is shown, and no value.
+    ("postgresql", "database", "/etc/patroni/config.yml", "+(hidden, "),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -549,4 +550,25 @@ def test_sensitive_content_is_in_no_output_and_in_no_copy_of_ours(site, refused)
 def test_file_that_becomes_sensitive_leaves_no_private_copy(site):
     site.run(site.wish("s.conf", "CANARY\n"))
     site.run(site.wish("s.conf", "CANARY\n", sensitive=True))
-    assert list((site.state / "managed/demo.d").iterdir()) == []
+    (copy,) = (site.state / "managed/demo.d").iterdir()
+    assert b"CANARY" not in copy.read_bytes()
+
+
+def test_drift_of_a_sensitive_file_shows_names_and_no_values(site, refused):
+    site.run(site.wish("s.yml", "users:\n  - name: db\n    password: CANARY\nport: 1\n", sensitive=True))
+    (site.etc / "s.yml").write_text(
+        "users:\n  - name: db\n    password: BY-HAND\nport: 1\nwork_mem: 64MB\nraw BY-HAND\n"
+    )
+    (drift,) = refused(site.run, site.wish("s.yml", "port: 1\n", sensitive=True)).result["drift"]
+    lines = drift["diff"].splitlines()
+    assert [
+        re.sub(r"[0-9a-f]{4}\)$", "x)", line) for line in lines if line[0] in "+-" and line[:3] not in ("+++", "---")
+    ] == [
+        "-    password: (hidden, x)",
+        "+    password: (hidden, x)",
+        "+work_mem: (hidden, x)",
+        "+(hidden, x)",
+    ]
+    assert "users:" in drift["diff"]
+    assert "CANARY" not in drift["diff"]
+    assert "BY-HAND" not in drift["diff"]
