@@ -45,7 +45,7 @@ NAMED = re.compile(r"""(?P<name>\s*(?:- )?["']?[\w./@-]+["']?\s*[:=])\s*(?P<valu
 
 
 def masked(content: bytes) -> bytes:
-    """The text with its values hidden: names stay, and four digits of a sum tell whether two hidden values are equal."""
+    """The text with its values hidden: names stay, and four digits of a sum tell whether two values are equal."""
     text = as_text(content)
     if text is None:
         return b""
