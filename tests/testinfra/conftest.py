@@ -26,6 +26,18 @@ def pytest_configure(config: pytest.Config) -> None:
 OUTCOMES = pytest.StashKey[dict]()
 
 
+@pytest.fixture
+def variables(host) -> dict:
+    """The host's variables as the inventory has them written."""
+    return host.ansible.get_variables()
+
+
+@pytest.fixture
+def address(host) -> str:
+    """The host's address; a task's variables are evaluated, the inventory's are not."""
+    return host.ansible("ansible.builtin.debug", "msg={{ site_address }}")["msg"]
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
     """Count outcomes; a skip must say one of the listed reasons."""

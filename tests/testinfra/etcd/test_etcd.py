@@ -12,17 +12,6 @@ testinfra_hosts = ["ansible://quorum"]
 ETCDCTL = "/usr/local/sbin/zulip-ha-etcdctl"
 
 
-@pytest.fixture
-def variables(host):
-    return host.ansible.get_variables()
-
-
-@pytest.fixture
-def address(host):
-    # The inventory's variables come as they are written; a task's are evaluated.
-    return host.ansible("ansible.builtin.debug", "msg={{ site_address }}")["msg"]
-
-
 def statuses(host):
     """Return the status of each member by its endpoint."""
     found = json.loads(host.check_output(f"{ETCDCTL} endpoint status --cluster --write-out=json"))

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 testinfra_hosts = ["ansible://all"]
 
 PKI = "/etc/zulip-ha/pki"
 DAY = 86400
-
-
-@pytest.fixture
-def variables(host):
-    return host.ansible.get_variables()
-
-
-@pytest.fixture
-def address(host):
-    # The inventory's variables come as they are written; a task's are evaluated.
-    return host.ansible("ansible.builtin.debug", "msg={{ site_address }}")["msg"]
 
 
 def x509(host, name, *options):

@@ -13,17 +13,6 @@ REST = "https://127.0.0.1:8008"
 
 
 @pytest.fixture
-def variables(host):
-    return host.ansible.get_variables()
-
-
-@pytest.fixture
-def address(host):
-    # The inventory's variables come as they are written; a task's are evaluated.
-    return host.ansible("ansible.builtin.debug", "msg={{ site_address }}")["msg"]
-
-
-@pytest.fixture
 def cluster(host):
     return json.loads(host.check_output(f"curl --silent --fail --cacert {PKI}/ca.pem {REST}/cluster"))["members"]
 
