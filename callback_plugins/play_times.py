@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from ansible.playbook.play import Play
@@ -56,8 +55,3 @@ class CallbackModule(CallbackBase):
         total = time.monotonic() - self.started
         executions = sum(play["executions"] for play in self.plays)
         self._display.display(f"{total:7.1f} s {executions:5d} results  in all")
-        path = os.environ.get("ZULIP_HA_PLAY_TIMES")
-        if path:
-            with open(path, "a", encoding="utf-8") as log:
-                for play in self.plays:
-                    log.write(f"{play['seconds']:.3f}\t{play['executions']}\t{play['name']}\n")

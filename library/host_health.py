@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -129,6 +130,7 @@ class Probe:
     def __init__(self, pki: str, timeout: float) -> None:
         self.pki, self.timeout = pki, timeout
 
+    @functools.cached_property
     def _context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
         context.load_verify_locations(cafile=os.path.join(self.pki, "ca.pem"))
@@ -143,10 +145,9 @@ class Probe:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or 443
         try:
-            context = self._context()
             with socket.create_connection((connect or host, port), timeout=self.timeout) as raw:
                 connection = HTTPSConnection(host, port, timeout=self.timeout)
-                connection.sock = context.wrap_socket(raw, server_hostname=host)
+                connection.sock = self._context.wrap_socket(raw, server_hostname=host)
                 connection.request("POST" if data else "GET", parts.path, body=data)
                 answer = connection.getresponse()
                 return answer.status, answer.read().decode(errors="replace")
