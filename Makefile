@@ -30,7 +30,7 @@ lab-up: setup ## only the lab's nodes, bare
 	@$(PLAYBOOK) lab/create.yml
 
 # --- the site ------------------------------------------------------------------------------------------------------------
-.PHONY: inventory secrets build site health drift
+.PHONY: inventory secrets build site health drift organization manage reshard uploads-to-s3
 inventory: ## an inventory of your own: make inventory NAME=production DIR=~/zulip
 	@tools/inventory "$(NAME)" "$(DIR)"
 secrets: setup ## fills what is missing in the inventory's vault
@@ -43,6 +43,15 @@ health: setup ## the health table; fails when something is wrong
 	@$(PLAYBOOK) playbooks/health.yml
 drift: setup ## what was edited by hand on the hosts
 	@$(PLAYBOOK) playbooks/drift.yml
+
+organization: setup ## the first organisation and its owner
+	@$(PLAYBOOK) playbooks/organization.yml
+manage: setup ## a management command on the active app host: make manage COMMAND='list_realms'
+	@$(PLAYBOOK) playbooks/manage.yml
+reshard: setup ## brings Tornado to the shards of the inventory
+	@$(PLAYBOOK) playbooks/reshard.yml
+uploads-to-s3: setup ## copies uploads to S3, in two passes
+	@$(PLAYBOOK) playbooks/uploads_to_s3.yml
 
 # --- the repository ------------------------------------------------------------------------------------------------------
 .PHONY: lint unit molecule test bench-converge docs

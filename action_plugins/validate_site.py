@@ -55,7 +55,7 @@ from ansible.utils.vars import load_extra_vars
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
-from plugin_utils.validation import controller, known, topology, variables  # noqa: E402
+from plugin_utils.validation import application, controller, known, topology, variables  # noqa: E402
 from plugin_utils.validation.places import at, short  # noqa: E402
 
 display = Display()
@@ -71,6 +71,7 @@ _SITE_VALUES = (
     "release_artifact",
     "release_artifact_sha256",
     "release_directory",
+    *application.VALUES,
 )
 
 
@@ -133,6 +134,7 @@ class ActionModule(ActionBase):
             return
         yield from topology.identity_problems(site)
         yield from topology.address_problems(site)
+        yield from application.application_problems(values, source)
         yield from controller.profile_problems(values["app_profile"], ROOT, site.where("app_profile"))
         if options["secrets"]:
             yield from self._secret_problems(repository.secrets, shared, source, sources)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -84,6 +85,11 @@ def site_firewall_rules(
     return rules
 
 
+def repository_path(path: str) -> str:
+    """Return an absolute path; a relative one is below this repository, wherever the playbook and the inventory are."""
+    return str(Path(__file__).resolve().parents[1] / path)
+
+
 class FilterModule:
     """Filters over the inventory."""
 
@@ -91,6 +97,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "site_addresses": site_addresses,
+            "repository_path": repository_path,
             "site_members": site_members,
             "by_groups": by_groups,
             "site_firewall_rules": site_firewall_rules,

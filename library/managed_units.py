@@ -165,6 +165,12 @@ class Unit:
         )
 
     @property
+    def taken_away(self) -> bool:
+        """Somebody stopped it: with systemctl, or by a signal where it was too slow for that."""
+        killed = self.get("ActiveState") == "failed" and self.get("Result") == "signal"
+        return killed or self.get("ActiveState") == "inactive"
+
+    @property
     def unwanted_now(self) -> bool:
         """Its condition did not hold when it was last tried."""
         tried = self.get("ConditionTimestampMonotonic") not in ("", "0")
@@ -313,7 +319,7 @@ class Systemd:
             return
         after = self.show(names)
         guilty = [unit for unit in after.values() if not unit.running]
-        if guilty and all(unit.name in borrowed and unit.get("ActiveState") == "inactive" for unit in guilty):
+        if guilty and all(unit.name in borrowed and unit.taken_away for unit in guilty):
             return
         guilty = guilty or list(after.values())
         raise UnitError(
@@ -336,7 +342,7 @@ def carry_out(systemd: Systemd, plan: Plan, params: Mapping[str, Any], units: Ma
     systemd.act("reload", plan.reloaded, borrowed)
     # A simple service counts as started before it falls over.
     after = systemd.show([*plan.started, *plan.restarted])
-    broken = [unit for unit in after.values() if unit.failed]
+    broken = [unit for unit in after.values() if unit.failed and not (unit.name in borrowed and unit.taken_away)]
     if broken:
         raise UnitError("\n".join(f"started, and fell over: {systemd.story(unit)}" for unit in broken))
     plan.started = [name for name in plan.started if not after[name].unwanted_now]

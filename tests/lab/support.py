@@ -19,10 +19,10 @@ BIN = Path(sys.executable).parent
 
 
 class Lab:
-    """The running lab, as lab/state.json describes it."""
+    """A running lab, as its state file describes it."""
 
-    def __init__(self) -> None:
-        self.state: dict[str, Any] = json.loads((ROOT / "lab/state.json").read_text(encoding="utf-8"))
+    def __init__(self, state: Path = ROOT / "lab/state.json") -> None:
+        self.state: dict[str, Any] = json.loads(state.read_text(encoding="utf-8"))
         self.url: str = self.state["url"]
         self.ca_file: str = self.state["ca_file"]
 

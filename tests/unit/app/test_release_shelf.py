@@ -20,6 +20,7 @@ def shelf(tmp_path: Path, *arguments: str, stdin: str = "", code: int = 0) -> An
     done = subprocess.run(
         [
             sys.executable,
+            "-B",
             str(ROOT / "roles/release/files/release-shelf"),
             arguments[0],
             "--shelf",
@@ -47,11 +48,16 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
+def request(source: Path) -> str:
+    """Return a request for a source."""
+    empty = dict.fromkeys(("default_source", "sha256", "git_url", "git_ref", "oldest", "creates"), "")
+    version = {"file": "VERSION", "pattern": r"^(\S+)$"}
+    return json.dumps({**empty, "source": str(source), "version": version})
+
+
 def look(tmp_path: Path, source: Path) -> Any:
     """Ask for a source's sum."""
-    return shelf(
-        tmp_path, "source", "--directory", str(source), "--version-file", "VERSION", "--version-pattern", r"^(\S+)$"
-    )
+    return shelf(tmp_path, "source", stdin=request(source))
 
 
 def test_the_sum_is_of_names_contents_and_execute_bits_alone(tmp_path: Path, source: Path) -> None:
@@ -81,23 +87,13 @@ def test_another_source_has_another_sum(tmp_path: Path, source: Path, change: st
 
 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
-    assert "is not a directory" in shelf(tmp_path, "source", "--directory", str(tmp_path / "none"), code=1)
+    stderr = shelf(tmp_path, "source", stdin=request(tmp_path / "none"), code=1)
+    assert "none is neither a tarball nor a directory" in stderr
 
 
 def test_a_source_without_its_version_is_refused(tmp_path: Path, source: Path) -> None:
     (source / "VERSION").write_text("\n")
-    stderr = shelf(
-        tmp_path,
-        "source",
-        "--directory",
-        str(source),
-        "--version-file",
-        "VERSION",
-        "--version-pattern",
-        r"^(\S+)$",
-        code=1,
-    )
-    assert "no version in" in stderr
+    assert "no version in" in shelf(tmp_path, "source", stdin=request(source), code=1)
 
 
 def publish(tmp_path: Path, number: int, keep: int = 2, content: bytes = b"artefact", code: int = 0) -> Any:

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
-from filter_plugins import application
+from plugin_utils.application import commands, nginx, plan, settings, sharding
+from plugin_utils.application import units as systemd
 from tests.unit.app.paths import ROOT
 
 CONTRACT = yaml.safe_load((ROOT / "playbooks/profiles/standin.yml").read_text())["app_contract"]
@@ -25,7 +26,7 @@ def assigned(text: str) -> dict:
 
 
 def test_settings_keep_their_types() -> None:
-    settings = {
+    values = {
         "TEXT": 'it\'s "so"\n\\',
         "YES": True,
         "NONE": None,
@@ -34,7 +35,7 @@ def test_settings_keep_their_types() -> None:
         "NESTED": {"a": [1, "two", {"three": None}], "b": ("x", 1)},
         "DIGITS": "5000",
     }
-    assert assigned(application.python_assignments(settings)) == settings
+    assert assigned(settings.python_assignments(values)) == values
 
 
 def test_settings_do_not_carry_the_controllers_types() -> None:
@@ -42,25 +43,25 @@ def test_settings_do_not_carry_the_controllers_types() -> None:
         def __repr__(self) -> str:
             return "Tagged()"
 
-    assert ast.literal_eval(application.python_literal({Tagged("k"): [Tagged("v")]})) == {"k": ["v"]}
+    assert ast.literal_eval(settings.python_literal({Tagged("k"): [Tagged("v")]})) == {"k": ["v"]}
 
 
 @pytest.mark.parametrize("name", ["A B", "1A", "A=1;import os", ""])
 def test_a_setting_that_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(AnsibleFilterError, match="not a name"):
-        application.python_assignments({name: 1})
+        settings.python_assignments({name: 1})
 
 
 @pytest.mark.parametrize("value", [object(), float("inf"), float("nan")])
 def test_a_value_without_a_literal_is_refused(value: object) -> None:
     with pytest.raises(AnsibleFilterError, match="no form"):
-        application.python_literal(value)
+        settings.python_literal(value)
 
 
 def test_ini_is_read_back_as_it_was() -> None:
     sections = {"secrets": {"key": "a%(b)s #;=$", "empty": "", "none": None}, "machine": {"on": True, "n": 3}}
     parser = configparser.RawConfigParser()
-    parser.read_string(application.ini_sections(sections))
+    parser.read_string(settings.ini_sections(sections))
     assert dict(parser["secrets"]) == {"key": "a%(b)s #;=$", "empty": "", "none": ""}
     assert dict(parser["machine"]) == {"on": "true", "n": "3"}
 
@@ -68,13 +69,13 @@ def test_ini_is_read_back_as_it_was() -> None:
 @pytest.mark.parametrize("value", ["a\nb", "a\rb"])
 def test_an_ini_value_of_two_lines_is_refused(value: str) -> None:
     with pytest.raises(AnsibleFilterError, match="one line"):
-        application.ini_sections({"s": {"k": value}})
+        settings.ini_sections({"s": {"k": value}})
 
 
 def test_a_command_is_filled() -> None:
     argv = ["{python}", "manage.py", "--queue={queue}", "{arguments}"]
     values = {**VALUES, "queue": "q", "arguments": ["one", "two words"]}
-    assert application.contract_command(argv, values) == [
+    assert commands.contract_command(argv, values) == [
         "/d/.venv/bin/python",
         "manage.py",
         "--queue=q",
@@ -85,43 +86,43 @@ def test_a_command_is_filled() -> None:
 
 def test_a_command_with_an_unknown_placeholder_is_refused() -> None:
     with pytest.raises(AnsibleFilterError, match="wants {email}, known are: deployment"):
-        application.contract_command(["create", "{email}"], VALUES)
+        commands.contract_command(["create", "{email}"], VALUES)
 
 
 def test_a_units_command_is_literal_apart_from_its_specifiers() -> None:
     argv = ["/bin/x", "a b", 'say "hi"', "50%", "$HOME", "back\\slash", "127.0.0.1:%i"]
-    assert application.systemd_exec(argv, ["%i"]) == (
+    assert commands.systemd_exec(argv, ["%i"]) == (
         '/bin/x "a b" "say \\"hi\\"" 50%% $$HOME "back\\\\slash" 127.0.0.1:%i'
     )
 
 
 @pytest.mark.parametrize(("memory", "expected"), [(500, 2), (3000, 2), (3001, 3), (24000, 4)])
 def test_size_by_memory(memory: int, expected: int) -> None:
-    assert application.by_memory(CONTRACT["django"]["processes"], memory) == expected
+    assert commands.by_memory(CONTRACT["django"]["processes"], memory) == expected
 
 
 def test_a_host_below_all_sizes_is_refused() -> None:
     with pytest.raises(AnsibleFilterError, match="smaller than any size"):
-        application.by_memory([{"above_mb": 1000, "value": 1}], 512)
+        commands.by_memory([{"above_mb": 1000, "value": 1}], 512)
 
 
 def test_one_shard_needs_no_map() -> None:
-    result = application.tornado_sharding(1, "chat.example.com", {}, [])
+    result = sharding.tornado_sharding(1, "chat.example.com", {}, [])
     assert result["json"] == {}
     assert result["ports"] == [9800]
     assert result["upstreams"] == {"tornado": [9800]}
-    assert json.loads(application.sharding_json(result)) == {}
+    assert json.loads(sharding.sharding_json(result)) == {}
 
 
 def test_several_shards_share_the_sites_own_name() -> None:
-    result = application.tornado_sharding(2, "chat.example.com", {}, [])
+    result = sharding.tornado_sharding(2, "chat.example.com", {}, [])
     assert result["json"] == {"shard_map": {"chat.example.com": [9800, 9801]}, "shard_regexes": []}
     assert result["hosts"] == {"chat.example.com": "tornado9800_9801"}
     assert result["upstreams"] == {"tornado9800": [9800], "tornado9800_9801": [9800, 9801]}
 
 
 def test_shards_by_host_and_expression() -> None:
-    result = application.tornado_sharding(
+    result = sharding.tornado_sharding(
         3, "x", {"a.example": 9800, "b.example": [9801]}, [{"regex": r"c\d+\.example", "ports": [9802]}]
     )
     assert result["json"]["shard_map"] == {"a.example": 9800, "b.example": 9801}
@@ -143,18 +144,18 @@ def test_shards_by_host_and_expression() -> None:
 )
 def test_sharding_that_cannot_work_is_refused(shards: int, hosts: dict, regexes: list, message: str) -> None:
     with pytest.raises(AnsibleFilterError, match=message):
-        application.tornado_sharding(shards, "x", hosts, regexes)
+        sharding.tornado_sharding(shards, "x", hosts, regexes)
 
 
 def units(**changes: object) -> list[dict]:
     """Return the unit files of the stand-in."""
     contract = {**CONTRACT, **changes}
-    return application.application_unit_files(
+    return systemd.application_unit_files(
+        plan.application_plan(contract, [9800, 9801], processes=3),
         contract,
-        [9800, 9801],
-        contract["queues"],
         contract["memory"],
         VALUES,
+        {},
         "/lib/singleton",
         "/home/zulip",
         "/home/zulip/uploads",
@@ -163,9 +164,7 @@ def units(**changes: object) -> list[dict]:
 
 def test_unit_files_and_units_agree() -> None:
     files = {entry["path"]: entry for entry in units()}
-    listed = application.application_units(
-        [9800, 9801], CONTRACT["queues"], CONTRACT["singletons"], CONTRACT["crons"], True
-    )
+    listed = systemd.application_units(plan.application_plan(CONTRACT, [9800, 9801]))
     for unit in listed["all"]:
         own = f"/etc/systemd/system/{unit}.d/50-instance.conf" if "@" in unit else f"/etc/systemd/system/{unit}"
         assert own in files, unit
@@ -206,7 +205,7 @@ def test_an_application_without_full_text_search_has_no_such_unit() -> None:
 
 def test_a_name_that_is_no_unit_is_refused() -> None:
     with pytest.raises(AnsibleFilterError, match="not a name for a unit"):
-        application.application_units([9800], [{"name": "a b"}], [], [], False)
+        systemd.application_units(plan.application_plan({**CONTRACT, "queues": [{"name": "a b"}]}, [9800]))
 
 
 def test_a_change_restarts_its_own_unit() -> None:
@@ -230,13 +229,11 @@ def test_removed_units() -> None:
         folder + "zulip-old@.service": "removed",
         "/etc/zulip/x": "removed",
     }
-    assert application.removed_units(files) == ["zulip-cron-old.timer", "zulip-worker@old.service"]
+    assert systemd.removed_units(files) == ["zulip-cron-old.timer", "zulip-worker@old.service"]
 
 
 def test_snippets_become_files() -> None:
-    [entry] = application.nginx_snippet_files(
-        [{"name": "a", "content": "gzip off;"}], "server", ["reload:nginx.service"]
-    )
+    [entry] = nginx.nginx_snippet_files([{"name": "a", "content": "gzip off;"}], "server", ["reload:nginx.service"])
     assert entry["path"] == "/etc/nginx/zulip-ha/server.d/a.conf"
     assert entry["content"] == "gzip off;\n"
     assert entry["variable"] == "nginx_server_snippets"
@@ -244,4 +241,39 @@ def test_snippets_become_files() -> None:
 
 def test_a_snippet_that_leads_elsewhere_is_refused() -> None:
     with pytest.raises(AnsibleFilterError, match="nginx_http_snippets"):
-        application.nginx_snippet_files([{"name": "../x", "content": ""}], "http", [])
+        nginx.nginx_snippet_files([{"name": "../x", "content": ""}], "http", [])
+
+
+@pytest.mark.parametrize(
+    ("ports", "orphans"),
+    [
+        ([9800], ["notify_tornado_port_9802"]),
+        ([9800, 9801], ["notify_tornado_port_9802"]),
+        ([9800, 9801, 9802], []),
+    ],
+)
+def test_queues_of_shards_that_are_no_more(ports: list[int], orphans: list[str]) -> None:
+    queues = [
+        {"name": "notify_tornado", "consumers": 1},
+        {"name": "notify_tornado_port_9800", "consumers": 1},
+        {"name": "notify_tornado_port_9801", "consumers": 2},
+        {"name": "notify_tornado_port_9802", "consumers": 0},
+        {"name": "notify_tornadoes", "consumers": 0},
+        {"name": "email_senders", "consumers": 0},
+    ]
+    assert sharding.orphaned_queues(queues, ports) == orphans
+
+
+def test_zulip_conf_names_the_ports() -> None:
+    decided = sharding.tornado_sharding(
+        4,
+        "chat.example.com",
+        {"a.example.com": 9800, "b.example.com": 9800, "c.example.com": [9801, 9802]},
+        [{"regex": "d\\d+", "ports": [9803]}, {"regex": "e", "ports": [9803]}],
+    )
+    assert sharding.sharding_section(decided) == {
+        "9800": "a.example.com b.example.com",
+        "9801_9802": "c.example.com",
+        "9803_regex": "(?:d\\d+)|(?:e)",
+    }
+    assert sharding.sharding_section(sharding.tornado_sharding(1, "x", {}, [])) == {}

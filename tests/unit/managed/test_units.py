@@ -37,7 +37,9 @@ else:
             unit.update(ActiveState="failed", Result="exit-code")
             status = 1
         elif verb == "restart" and "Stopped" in unit:
-            unit.update(ActiveState="inactive")
+            # A slow one is killed by whoever stops it.
+            killed = {{"ActiveState": "failed", "Result": "signal"}}
+            unit.update({{"ActiveState": "inactive"}} if unit["Stopped"] == "yes" else killed)
             status = 1
         elif verb in ("start", "restart", "stop", "reset-failed"):
             unit["ActiveState"] = "active" if verb in ("start", "restart") else "inactive"
@@ -230,8 +232,9 @@ def test_failure_tells_result_and_journal_and_keeps_the_debt(host, active, verb,
     assert host.owed == ["restart:a.service"]
 
 
-def test_a_unit_that_somebody_else_stopped_meanwhile_is_no_failure(host):
-    host.has(a=unit(Stopped="yes"), b=unit(Stopped="yes"))
+@pytest.mark.parametrize("how", ["yes", "killed"])
+def test_a_unit_that_somebody_else_stopped_meanwhile_is_no_failure(host, how):
+    host.has(a=unit(Stopped=how), b=unit(Stopped=how))
     host.owe("restart:a.service")
     assert not host.run(effects=["restart:a.service"]).get("failed")
     assert host.owed == []

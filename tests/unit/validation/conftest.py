@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ PASSWORD = "the site's password"
 CONFIG = """\
 [defaults]
 action_plugins = action_plugins
+filter_plugins = filter_plugins
 connection_plugins = connection_plugins
 library = library
 vars_plugins = vars_plugins
@@ -63,6 +65,8 @@ module.exit_json(ansible_facts={
     "ansible_distribution": name,
     "ansible_distribution_version": version,
     "ansible_distribution_major_version": version.split(".")[0],
+    "ansible_distribution_release": {"12": "bookworm"}.get(version, "trixie"),
+    "ansible_architecture": "x86_64",
 })
 """
 
@@ -175,9 +179,16 @@ class Project:
         return Outcome(process.returncode, process.stdout, log.exists())
 
 
+def project_release(root: Path, **changes: Any) -> None:
+    """Write the summary of the artefact."""
+    manifest = {"id": "x", "profile": "zulip", "version": "11.2", "codename": "trixie", "architecture": "x86_64"}
+    entry = {"artifact": "release.tar.gz", "sha256": "", "manifest": manifest | changes}
+    (root / "artifacts/release.tar.gz.json").write_text(json.dumps(entry))
+
+
 def _build(root: Path, inventory: Path) -> Project:
     """Lay out the project and its inventory, without secrets."""
-    for name in ("plugin_utils", "vars_plugins"):
+    for name in ("plugin_utils", "vars_plugins", "filter_plugins"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (
         "action_plugins/validate_site.py",
@@ -186,7 +197,9 @@ def _build(root: Path, inventory: Path) -> Project:
         "playbooks/secrets.yml",
         "playbooks/vars/secrets_schema.yml",
         "playbooks/vars/renamed_variables.yml",
+        "playbooks/profiles/zulip.yml",
         "group_vars/argument_specs.yml",
+        "group_vars/all/release.yml",
         "lab/vault-password",
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -195,19 +208,22 @@ def _build(root: Path, inventory: Path) -> Project:
         "ansible.cfg": CONFIG,
         "site.yml": SITE,
         "playbooks/change.yml": CHANGE,
-        "playbooks/profiles/zulip.yml": "app_contract: {}\n",
         "connection_plugins/logged.py": CONNECTION,
         "library/setup.py": SETUP,
         "roles/redis/defaults/main.yml": "redis_port: 6379\nredis_enabled: true\nredis_settings: {}\n",
         "roles/redis/vars/main.yml": "__redis_unit: redis-server.service\n",
         "roles/redis/meta/argument_specs.yml": yaml.safe_dump(SPECS),
         "group_vars/all/site.yml": 'site_address: "{{ ansible_host }}"\napp_profile: zulip\nedge_mode: vrrp\n'
-        'local_edits: stop\nredis_password: "{{ vault_redis_password }}"\nrelease_artifact_sha256: ""\n',
+        'local_edits: stop\nredis_password: "{{ vault_redis_password }}"\nrelease_artifact_sha256: ""\n'
+        "app_options: []\napp_programs: {}\napp_queues: []\napp_tornado_shards: 1\napp_tornado_hosts: {}\n"
+        "uploads_backend: local\nuploads_s3_bucket: ''\nuploads_s3_avatar_bucket: chat-avatars\n"
+        "zulip_settings: {}\nsite_postgresql_versions: {bookworm: 15, trixie: 17}\n",
         "artifacts/release.tar.gz": "a release\n",
     }
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
+    project_release(root)
     digest = hashlib.sha256(b"a release\n").hexdigest()
     (root / "artifacts/release.tar.gz.sha256").write_text(f"{digest}  release.tar.gz\n")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import HOSTS, Project
+from .conftest import HOSTS, Project, project_release
 
 
 def _children(change: Callable[[dict[str, Any]], object]) -> Callable[[Project], None]:
@@ -98,6 +98,30 @@ REFUSALS = {
         _local('redis_enabled: "yes"\n'),
         '90-local.yml:1: `redis_enabled` has to be true or false, not "yes"; write true without quotes',
     ),
+    "no host name": (
+        _local("site_hostname: ''\n"),
+        "`site_hostname` is not set; give the public name, like chat.example.com",
+    ),
+    "no administrator": (
+        _local("site_administrator: ''\n"),
+        "`site_administrator` is not set; give the administrator's e-mail address",
+    ),
+    "S3 without a bucket": (
+        _local("uploads_backend: s3\n"),
+        "`uploads_backend: s3` needs `uploads_s3_bucket`; name a bucket, or use `local`",
+    ),
+    "shards with a gap": (
+        _local("app_tornado_shards: 2\napp_tornado_hosts: {chat.example.com: 9800, b.example.com: 9802}\n"),
+        "b.example.com: Tornado shards are 9800 to 9801, not [9802]",
+    ),
+    "a setting that is no expression": (
+        _local("zulip_settings: {A: {python_expression: 'x = 1'}}\n"),
+        "A: 'x = 1' is no Python expression",
+    ),
+    "a setting that empties the host name": (
+        _local("zulip_settings: {EXTERNAL_HOST: ''}\n"),
+        "`zulip_settings.EXTERNAL_HOST` is empty; remove it",
+    ),
     "unsupported ansible-core": (_old_core, "ansible-core 2.18.7 is not supported, only 2.19 or later, below 2.21"),
 }
 
@@ -111,6 +135,42 @@ def test_wrong_input_is_one_line(project: Project, fault: Callable[[Project], No
     assert expected in outcome.problems[0]
     assert "Traceback" not in outcome.text
     assert not outcome.contacted
+
+
+def _release(**changes: Any) -> Callable[[Project], None]:
+    """Return a fault of the artefact."""
+    return lambda project: project_release(project.root, **changes)
+
+
+RELEASES = {
+    "too old": (_release(version="8.4"), "app1: the release 8.4 is older than 9.0, the oldest that is supported"),
+    "another distribution": (
+        _release(codename="bookworm"),
+        "app1: the artefact was built for the distribution bookworm, and the host has trixie: build one there",
+    ),
+    "a database that is too new": (
+        _release(version="9.4"),
+        "db1: the release 9.4 supports PostgreSQL 12 to 16, and postgresql_version is 17",
+    ),
+    "an unknown queue": (
+        _local("app_queues: [{name: emails}]\n"),
+        "app1: app_queues: this release has no queue 'emails'",
+    ),
+    "an unknown option": (_local("app_options: [chess]\n"), "app1: app_options: this release has no chess"),
+}
+
+
+@pytest.mark.parametrize(("fault", "expected"), RELEASES.values(), ids=RELEASES.keys())
+def test_a_release_that_cannot_run_is_one_line(
+    project: Project, fault: Callable[[Project], None], expected: str
+) -> None:
+    """Facts are read, and nothing is changed."""
+    fault(project)
+    outcome = project.run()
+    assert outcome.code != 0, outcome.text
+    assert expected in " ".join(outcome.text.split()), outcome.text
+    assert "Change something" not in outcome.text
+    assert "Traceback" not in outcome.text
 
 
 def test_right_input_reaches_the_hosts(project: Project) -> None:

@@ -1,0 +1,1 @@
+"""Shapes an application's contract into settings, commands, shards and units."""
