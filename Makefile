@@ -58,9 +58,9 @@ uploads-to-s3: setup ## copies uploads to S3, in two passes
 lint: setup ## ansible-lint, yamllint, ruff, mypy, shellcheck, contracts
 	@tests/lint
 unit: setup ## pytest: modules, plugins, filters, stand-in
-	@$(VENV)/pytest -q tests/unit
+	@$(VENV)/pytest -q -n auto tests/unit
 molecule: setup ## one scenario on the converged lab: make molecule ROLE=nginx
-	@$(VENV)/molecule test --destroy never -s $(ROLE)
+	@$(if $(filter zulip,$(ROLE)),LAB_INVENTORY=zulip) $(VENV)/molecule test --destroy never -s $(ROLE)
 test: ## everything that CI runs
 	@tests/run
 bench-converge: setup ## bare to serving, second run, and the second run under stock ansible settings

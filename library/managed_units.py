@@ -143,6 +143,11 @@ class Unit:
         return self.get("LoadState") == "loaded"
 
     @property
+    def gone(self) -> bool:
+        """systemd has seen that its file is no more."""
+        return self.get("LoadState") == "not-found"
+
+    @property
     def running(self) -> bool:
         # An automatic restart is under way only because the last start failed.
         return self.get("ActiveState") in RUNNING or (
@@ -227,11 +232,15 @@ def make_plan(params: Mapping[str, Any], units: Mapping[str, Unit]) -> Plan:
     plan.stopped = [
         unit.name for unit in stop if unit.get("ActiveState") not in ("inactive", "failed") or is_enabled(unit)
     ]
+    # Their files were removed: they run on until somebody stops them, and cannot be restarted.
+    owed = dict.fromkeys([*targets(effects, "restart"), *targets(effects, "reload")])
+    gone = [name for name in owed if units[name].running and units[name].gone and name not in listed]
+    plan.stopped += [name for name in gone if name not in plan.stopped]
     plan.enabled = [name for name in params["units"] if units[name].can_be_enabled or not units[name].there]
     plan.started = [name for name in dict.fromkeys(listed) if not (units[name].running or units[name].done)]
 
     def due(name: str) -> bool:
-        return name not in plan.started and name not in params["stopped"] and units[name].running
+        return name not in plan.started and name not in plan.stopped and units[name].running
 
     plan.restarted = [name for name in targets(effects, "restart") if due(name)]
     plan.reloaded = [name for name in targets(effects, "reload") if due(name) and name not in plan.restarted]

@@ -17,6 +17,7 @@ VALUES = (
     "uploads_backend",
     "uploads_s3_bucket",
     "uploads_s3_avatar_bucket",
+    "uploads_s3_endpoint",
     "zulip_settings",
     "zulip_settings_imports",
     "zulip_files",
@@ -36,6 +37,12 @@ def application_problems(values: Mapping[str, Any], inventory: str) -> Iterable[
                 yield at(
                     where("uploads_backend"), f"`uploads_backend: s3` needs `{name}`; name a bucket, or use `local`"
                 )
+        endpoint = values.get("uploads_s3_endpoint") or "https://"
+        if not str(endpoint).startswith("https://"):
+            yield at(
+                where("uploads_s3_endpoint"),
+                f"`uploads_s3_endpoint` {endpoint} is not served: objects are fetched over TLS alone; write https://…",
+            )
     try:
         shards = values.get("app_tornado_shards") or 1
         hosts, regexes = values.get("app_tornado_hosts") or {}, values.get("app_tornado_regexes") or []

@@ -232,6 +232,13 @@ def test_failure_tells_result_and_journal_and_keeps_the_debt(host, active, verb,
     assert host.owed == ["restart:a.service"]
 
 
+def test_a_unit_whose_file_was_removed_is_stopped(host):
+    host.has(a=unit(enabled="", LoadState="not-found"), b=unit())
+    result = host.run(units=["b.service"], effects=["daemon-reload", "restart:a.service"])
+    assert not result.get("failed"), result
+    assert host.calls == ["daemon-reload", "stop a.service"]
+
+
 @pytest.mark.parametrize("how", ["yes", "killed"])
 def test_a_unit_that_somebody_else_stopped_meanwhile_is_no_failure(host, how):
     host.has(a=unit(Stopped=how), b=unit(Stopped=how))

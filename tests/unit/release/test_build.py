@@ -226,3 +226,41 @@ def test_a_step_does_not_see_what_is_hidden(build: Build, source: Path, tmp_path
         pytest.skip("this machine gives nobody a mount namespace")
     build.run(source, hide=[str(hidden), "/none"], steps=[["sh", "-c", f"! ls {hidden}/*"]])
     assert (hidden / "secrets").exists()
+
+
+@pytest.mark.parametrize(("times", "stamp"), [([1_600_000_000, 1_700_000_000], 1_700_000_000), ([0], 1_577_836_800)])
+def test_a_release_is_as_old_as_its_newest_file(tmp_path: Path, times: list[int], stamp: int) -> None:
+    from release_build.artifact import age
+
+    for number, when in enumerate(times):
+        (tmp_path / str(number)).write_text("x")
+        os.utime(tmp_path / str(number), (when, when))
+    assert age(tmp_path) == stamp
+    (tmp_path / "later").write_text("x")
+    os.utime(tmp_path / "later", (4_000_000_000, 4_000_000_000))
+    # A time that has not come yet is no release's.
+    assert age(tmp_path) == 1_577_836_800
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can put a folder over another")
+def test_tools_that_know_one_path_find_a_folder_of_the_build(build: Build, tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("this machine gives nobody a mount namespace")
+    complete(build)
+    place = tmp_path / "usr-local-bin"
+    steps = [
+        ["sh", "-ec", f"echo made >{place}/tool"],
+        ["sh", "-ec", f"mkdir -p {CREATES}; cp {place}/tool {CREATES}/app.js"],
+    ]
+    assets = {
+        "creates": CREATES,
+        "tools": [],
+        "npm": [],
+        "environment": {},
+        "mounts": {str(place): "bin"},
+        "steps": steps,
+    }
+    checkout = make_tar(tmp_path / "app.tar.gz", {"app/version.py": 'APP_VERSION = "9.1"\n'})
+    result = build.run(checkout, assets=assets, steps=[["sh", "-c", f"test ! -e {place}/tool"]])
+    assert result["manifest"]["version"]
+    assert list(place.iterdir()) == []

@@ -44,3 +44,7 @@ def test_secrets_of_an_environment() -> None:
 )
 def test_plain_urls(url: str, plain: str) -> None:
     assert plain_url(url) == plain
+
+
+def test_a_switch_is_no_secret() -> None:
+    assert secrets_of({"DISABLE_MANDATORY_SECRET_CHECK": "True", "NO_AUTH": "false"}) == set()

@@ -217,6 +217,7 @@ def _build(root: Path, inventory: Path) -> Project:
         'local_edits: stop\nredis_password: "{{ vault_redis_password }}"\nrelease_artifact_sha256: ""\n'
         "app_options: []\napp_programs: {}\napp_queues: []\napp_tornado_shards: 1\napp_tornado_hosts: {}\n"
         "uploads_backend: local\nuploads_s3_bucket: ''\nuploads_s3_avatar_bucket: chat-avatars\n"
+        "uploads_s3_endpoint: ''\n"
         "zulip_settings: {}\nsite_postgresql_versions: {bookworm: 15, trixie: 17}\n",
         "artifacts/release.tar.gz": "a release\n",
     }

@@ -110,6 +110,10 @@ REFUSALS = {
         _local("uploads_backend: s3\n"),
         "`uploads_backend: s3` needs `uploads_s3_bucket`; name a bucket, or use `local`",
     ),
+    "S3 without TLS": (
+        _local("uploads_backend: s3\nuploads_s3_bucket: chat\nuploads_s3_endpoint: http://s3.example.com\n"),
+        "`uploads_s3_endpoint` http://s3.example.com is not served: objects are fetched over TLS alone; write https://",
+    ),
     "shards with a gap": (
         _local("app_tornado_shards: 2\napp_tornado_hosts: {chat.example.com: 9800, b.example.com: 9802}\n"),
         "b.example.com: Tornado shards are 9800 to 9801, not [9802]",

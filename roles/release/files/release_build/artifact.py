@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +18,17 @@ EPOCH = 1_577_836_800
 """One time stamp for every file: compiled files stay valid on each host, and the same input packs to the same files."""
 
 
-def normalise(root: Path, python: str) -> None:
+def age(tree: Path) -> int:
+    """Return the time stamp for a release: that of its newest file, for an application that asks how old it is.
+
+    A source that knows no times, which is older than any release, gets EPOCH. Called before anything is built in it.
+    """
+    found = [int(path.lstat().st_mtime) for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
+    newest = max(found, default=0)
+    return newest if EPOCH < newest <= time.time() else EPOCH
+
+
+def normalise(root: Path, python: str, stamp: int = EPOCH) -> None:
     """Give each file one owner, one time stamp and a plain mode, and compile Python files against that stamp."""
     for cache in [path for path in root.rglob("__pycache__") if not path.is_symlink()]:
         shutil.rmtree(cache, ignore_errors=True)
@@ -25,7 +36,7 @@ def normalise(root: Path, python: str) -> None:
     for path in [root, *root.rglob("*")]:
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o111 else 0o644)
-        os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+        os.utime(path, (stamp, stamp), follow_symlinks=False)
     subprocess.run(
         [python, "-m", "compileall", "-q", "-j0", "--invalidation-mode=timestamp", str(root)],
         # A package may carry files for another Python; they are not what anybody imports.
@@ -33,7 +44,7 @@ def normalise(root: Path, python: str) -> None:
         stdout=subprocess.DEVNULL,
     )
     for path in [root, *root.rglob("*")]:
-        os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+        os.utime(path, (stamp, stamp), follow_symlinks=False)
 
 
 def file_sha256(path: Path) -> str:

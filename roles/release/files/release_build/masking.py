@@ -24,7 +24,7 @@ def secrets_of(environment: Mapping[str, str]) -> set[str]:
             found |= {password, unquote(password)}
         if _SECRET_NAME.search(name):
             found.add(str(value))
-    return {secret for secret in found if len(secret) >= SHORTEST}
+    return {secret for secret in found if len(secret) >= SHORTEST and secret.lower() not in ("true", "false", "none")}
 
 
 def mask(text: str, secrets: set[str] | frozenset[str] = frozenset()) -> str:
