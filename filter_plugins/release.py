@@ -24,10 +24,6 @@ def release_entry(text: str | None) -> dict[str, Any]:
     return entry
 
 
-def _shown(number: tuple[int, ...]) -> str:
-    return ".".join(map(str, number))
-
-
 def release_problems(
     entry: Mapping[str, Any],
     contract: Mapping[str, Any],
