@@ -20,7 +20,18 @@ options:
   role:
     description: The ledger whose effects are settled.
     type: str
-    required: true
+  owed_by:
+    description:
+      - In place of O(role) and O(effects). What these ledgers still owe is applied, as O(hold) kept it.
+    type: list
+    elements: str
+    default: []
+  hold:
+    description:
+      - Keep running units from being restarted. The restart stays owed, and RV(held) names it.
+      - For a host that serves. Whoever comes later with O(owed_by) restarts them when it does not.
+    type: bool
+    default: false
   units:
     description: Units to be enabled and running. Names with their suffix; instances of templates are fine.
     type: list
@@ -90,6 +101,11 @@ restarted:
   elements: str
 reloaded:
   description: Units that were reloaded.
+  returned: success
+  type: list
+  elements: str
+held:
+  description: Units that would have been restarted, and were not because of O(hold).
   returned: success
   type: list
   elements: str
@@ -196,6 +212,7 @@ class Plan:
     started: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
     reloaded: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
     # Settled once the plan was carried out.
     settled: list[str] = field(default_factory=list)
 
@@ -247,6 +264,9 @@ def make_plan(params: Mapping[str, Any], units: Mapping[str, Unit]) -> Plan:
     plan.settled = [
         effect for effect in effects if effect == "daemon-reload" or effect.startswith(("restart:", "reload:"))
     ]
+    if params["hold"]:
+        plan.held, plan.restarted = plan.restarted, []
+        plan.settled = [effect for effect in plan.settled if effect.partition(":")[2] not in plan.held]
     return plan
 
 
@@ -363,10 +383,14 @@ def main() -> None:
     }
     module = AnsibleModule(
         argument_spec={
-            "role": {"type": "str", "required": True},
+            "role": {"type": "str"},
+            "owed_by": {"type": "list", "elements": "str", "default": []},
+            "hold": {"type": "bool", "default": False},
             **lists,
             "state_dir": {"type": "path", "default": STATE_DIR},
         },
+        required_one_of=[("role", "owed_by")],
+        mutually_exclusive=[("role", "owed_by"), ("effects", "owed_by")],
         supports_check_mode=True,
     )
     # Not at the top: programs that only read the options know nothing of our module utilities.
@@ -374,6 +398,9 @@ def main() -> None:
 
     params, systemd = module.params, Systemd(module)
     try:
+        ledgers = [Ledger(params["state_dir"], role) for role in params["owed_by"] or [params["role"]]]
+        if params["owed_by"]:
+            params["effects"] = list(dict.fromkeys(effect for ledger in ledgers for effect in ledger.owed))
         check_names(params)
         names = names_of(params)
         units = systemd.show(names)
@@ -390,9 +417,11 @@ def main() -> None:
             if absent:
                 raise UnitError("; ".join(absent))
             carry_out(systemd, plan, params, units)
-            ledger = Ledger(params["state_dir"], params["role"])
-            plan.settled = ledger.settle(plan.settled)
-            ledger.save()
+            applied, plan.settled = plan.settled, []
+            for ledger in ledgers:
+                plan.settled += [effect for effect in ledger.settle(applied) if effect not in plan.settled]
+                if ledger.exists:
+                    ledger.save()
         else:
             plan.started = [name for name in plan.started if not units[name].unwanted_now]
     except (UnitError, ManagedError) as error:

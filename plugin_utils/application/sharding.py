@@ -22,6 +22,21 @@ def tornado_ports(shards: int) -> list[int]:
     return [FIRST_TORNADO_PORT + number for number in range(shards)]
 
 
+def event_servers(shards: int, address: str) -> list[dict[str, Any]]:
+    """Return the Tornado processes as HAProxy's event servers. address: where they listen."""
+    return [{"name": f"tornado_{port}", "port": port, "address": address} for port in tornado_ports(shards)]
+
+
+def tornado_queues(shards: int) -> list[str]:
+    """Return the broker's queues that Tornado reads, as the application names them."""
+    return ["notify_tornado"] if shards == 1 else [f"notify_tornado_port_{port}" for port in tornado_ports(shards)]
+
+
+def event_probes(shards: int, address: str) -> dict[str, str]:
+    """Return what the lease's agent connects to, and the unit behind it."""
+    return {f"tcp:{address}:{port}": f"zulip-tornado@{port}.service" for port in tornado_ports(shards)}
+
+
 def _ports(ports: int | Sequence[int], known: Sequence[int], what: str) -> list[int]:
     """Return the ports of one assignment, checked."""
     wanted = [int(port) for port in ([ports] if isinstance(ports, int | str) else ports)]
@@ -123,7 +138,7 @@ def orphaned_queues(queues: Sequence[Mapping[str, Any]], ports: Sequence[int]) -
 
     queues: `{name, consumers}` as RabbitMQ lists them. ports: of the shards. A queue that somebody reads is none.
     """
-    wanted = {"notify_tornado"} if len(ports) == 1 else {f"notify_tornado_port_{port}" for port in ports}
+    wanted = tornado_queues(len(ports))
     names = re.compile(r"notify_tornado(_port_\d+)?")
     return sorted(
         queue["name"]

@@ -73,7 +73,7 @@ class _UnitFiles:
     ):
         self.contract = contract
         self.memory = memory
-        self.values = values
+        self.values = {"event_address": contract.get("event_address", "127.0.0.1"), **values}
         self.secrets = secrets
         self.programs = programs
         self.singleton = singleton
@@ -94,6 +94,7 @@ class _UnitFiles:
         """The Django server."""
         unit = {
             "description": "Django",
+            "early": True,
             "exec": systemd_exec(self.command(self.contract["commands"]["django"])),
             # One worker after the other, so that no request fails; not for ever, should nobody read the pipe.
             "reload": f"/usr/bin/timeout 5 /bin/sh -c 'echo c > {self.sockets}/uwsgi-control'",
@@ -119,6 +120,7 @@ class _UnitFiles:
         """The event servers."""
         unit = {
             "description": "Tornado at port %i",
+            "early": True,
             "exec": systemd_exec(self.command(self.contract["commands"]["tornado"], port="%i"), ["%i"]),
             "writable": [self.dumps],
         }
@@ -185,6 +187,7 @@ class _UnitFiles:
             environment |= {"PATH": f"{folder}:/usr/local/bin:/usr/bin:/bin"}
         unit: dict[str, Any] = {
             "description": service["description"],
+            "early": True,
             "exec": systemd_exec(self.command(service["command"], program=f"{folder}/{service.get('program')}")),
             "environment": environment,
             "privileged_port": service.get("privileged_port", False),

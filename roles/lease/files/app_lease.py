@@ -74,7 +74,8 @@ class Config:
     request_timeout: float
     release_grace: float
     units: tuple[str, ...]
-    probes: tuple[str, ...]
+    probes: dict[str, str]
+    start_grace: float
     interval: float
     probe_timeout: float
     failures: int
@@ -90,7 +91,7 @@ class Config:
     def load(cls, path: str) -> Config:
         with open(path, encoding="utf-8") as file:
             values = json.load(file)
-        for name in ("endpoints", "units", "probes"):
+        for name in ("endpoints", "units"):
             values[name] = tuple(values[name])
         config = cls(**values)
         if not config.endpoints:
@@ -187,7 +188,10 @@ class Agent:
 
     # what the outside may ask for
 
-    def observe(self, problems: list[str]) -> None:
+    def observe(self, problems: list[str], excused: bool = False) -> None:
+        """Take one look at the host. What is `excused` does not close the gate, and does not open it."""
+        if excused and self.gate.open:
+            return
         was_open = self.gate.open
         self.gate.observe(problems)
         if was_open and not self.gate.open:
@@ -499,12 +503,15 @@ def systemctl(*arguments: str, timeout: float = 1.5) -> str:
     return done.stdout
 
 
+PROPERTIES = "LoadState,ActiveState,ConsistsOf,Job,NRestarts,InactiveExitTimestampMonotonic"
+
+
 def show_units(units: Iterable[str], timeout: float = 1.5) -> dict[str, dict[str, str]]:
     """Properties of many units in one call, by the name that was asked for."""
     names = list(units)
     if not names:
         return {}
-    text = systemctl("show", "--property=LoadState,ActiveState,ConsistsOf", *names, timeout=timeout)
+    text = systemctl("show", f"--property={PROPERTIES}", *names, timeout=timeout)
     blocks = text.strip().split("\n\n")
     return {
         name: dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -621,28 +628,37 @@ def probe(spec: str, timeout: float) -> None:
             web.close()
 
 
-def check_host(config: Config) -> list[str]:
-    """What is wrong with this host's own services, in words."""
-    problems = []
+def being_restarted(state: dict[str, str], grace: float) -> bool:
+    """Whether somebody restarts the unit, or started it just now. One that systemd restarts after a crash is none."""
+    if state.get("Job", "0") not in ("", "0"):
+        return True
+    started = int(state.get("InactiveExitTimestampMonotonic", "0")) / 1e6
+    return state.get("NRestarts") == "0" and 0 < started and time.monotonic() - started < grace
+
+
+def check_host(config: Config) -> tuple[list[str], bool]:
+    """What is wrong with this host's own services, in words, and whether restarts under way explain all of it."""
+    problems: list[tuple[str, str]] = []
     try:
         states = show_units([config.target, *config.units], timeout=3.0)
     except Slow:
         # A machine that is short of CPU, not a service that is down: the probes alone decide this round.
         states = {}
     except ActionError as error:
-        return [str(error)]
+        return [str(error)], False
     for unit, state in states.items():
         if state.get("LoadState") == "not-found":
-            problems.append(f"{unit} is not installed")
+            problems.append((f"{unit} is not installed", ""))
         elif unit != config.target and state.get("ActiveState") not in ("active", "reloading"):
-            problems.append(f"{unit} is {state.get('ActiveState', 'unknown')}")
+            problems.append((f"{unit} is {state.get('ActiveState', 'unknown')}", unit))
     end = clock() + config.probe_timeout
-    for spec in config.probes:
+    for spec, unit in config.probes.items():
         try:
             probe(spec, max(0.05, end - clock()))
         except (OSError, http.client.HTTPException, ValueError) as error:
-            problems.append(f"{spec}: {error or type(error).__name__}")
-    return problems
+            problems.append((f"{spec}: {error or type(error).__name__}", unit))
+    excused = all(being_restarted(states.get(unit, {}), config.start_grace) for _, unit in problems)
+    return [text for text, _ in problems], bool(problems) and excused
 
 
 class Checker(threading.Thread):
@@ -651,24 +667,23 @@ class Checker(threading.Thread):
     def __init__(self, config: Config, wake: Callable[[], None]) -> None:
         super().__init__(daemon=True)
         self.config, self.wake = config, wake
-        self._reports: list[list[str]] = []
+        self._reports: list[tuple[list[str], bool]] = []
         self._last = clock()
 
     def run(self) -> None:
         while True:
             started = clock()
-            problems = check_host(self.config)
-            self._reports.append(problems)
+            self._reports.append(check_host(self.config))
             self._last = clock()
             self.wake()
             time.sleep(max(0.0, started + self.config.interval - clock()))
 
-    def reports(self) -> list[list[str]]:
+    def reports(self) -> list[tuple[list[str], bool]]:
         taken, self._reports = self._reports, []
         patience = self.config.failures * (self.config.interval + self.config.probe_timeout) + 10
         if not taken and clock() - self._last > patience:
             self._last = clock()
-            return [[f"the health check has not ended for {patience:.0f} s"]] * self.config.failures
+            return [([f"the health check has not ended for {patience:.0f} s"], False)] * self.config.failures
         return taken
 
 
@@ -726,16 +741,16 @@ class Service:
         self.checker.start()
         log(f"contending for {self.config.key} as {self.config.host}, ttl {self.config.ttl:g} s")
         self.agent.step()  # makes the host inactive; ready means that
-        sd_notify("READY=1\nSTATUS=inactive")
+        sd_notify("READY=1\nSTATUS=inactive, unhealthy")
         status = ""
         while not self.signals.intersection(STOP_SIGNALS):
             pause = self.agent.step()
-            for problems in self.checker.reports():
-                self.agent.observe(problems)
+            for problems, excused in self.checker.reports():
+                self.agent.observe(problems, excused)
             if signal.SIGHUP in self.signals:
                 self.signals.discard(signal.SIGHUP)
                 self.reload()
-            if status != (status := "active" if self.agent.active else f"inactive, holder: {self.agent.holder or '?'}"):
+            if status != (status := summary(self.agent)):
                 sd_notify(f"STATUS={status}")
             self.beat()
             sources: list[Any] = [control, self.wake_in]
@@ -802,6 +817,12 @@ def ask(line: str) -> dict[str, Any]:
         connection.sendall(line.encode())
         with connection.makefile("rb") as stream:
             return json.loads(stream.read())
+
+
+def summary(agent: Agent) -> str:
+    """What `systemctl status` shows; another app host reads it before it hands over to this one."""
+    text = "active" if agent.active else f"inactive, holder: {agent.holder or '?'}"
+    return text if agent.gate.open else f"{text}, unhealthy"
 
 
 def describe(status: dict[str, Any]) -> str:

@@ -151,7 +151,8 @@ CONFIG = app_lease.Config(
     request_timeout=0.8,
     release_grace=1.0,
     units=(),
-    probes=(),
+    probes={},
+    start_grace=15,
     interval=1.0,
     probe_timeout=2.0,
     failures=3,
@@ -458,7 +459,7 @@ def test_units_are_read_from_one_call(monkeypatch):
     text = "LoadState=loaded\nActiveState=active\n\nLoadState=not-found\nActiveState=inactive\n"
     monkeypatch.setattr(app_lease, "systemctl", lambda *arguments, timeout: text)
     config = dataclasses.replace(CONFIG, units=("gone.service",))
-    assert app_lease.check_host(config) == ["gone.service is not installed"]
+    assert app_lease.check_host(config) == (["gone.service is not installed"], False)
 
 
 def test_a_machine_too_slow_to_ask_systemd_is_not_taken_for_dead(monkeypatch):
@@ -466,17 +467,54 @@ def test_a_machine_too_slow_to_ask_systemd_is_not_taken_for_dead(monkeypatch):
         raise app_lease.Slow("systemctl show")
 
     monkeypatch.setattr(app_lease, "systemctl", slow)
-    assert app_lease.check_host(dataclasses.replace(CONFIG, units=("nginx.service",))) == []
+    assert app_lease.check_host(dataclasses.replace(CONFIG, units=("nginx.service",))) == ([], False)
 
 
 def test_probes_name_what_does_not_answer(tmp_path, monkeypatch):
     monkeypatch.setattr(app_lease, "show_units", lambda units, timeout: {})
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        good = dataclasses.replace(CONFIG, probes=(f"tcp:127.0.0.1:{port}",))
-        assert app_lease.check_host(good) == []
-    bad = dataclasses.replace(CONFIG, probes=(f"tcp:127.0.0.1:{port}", f"unix:{tmp_path}/none"))
-    assert [problem.split(": ")[0] for problem in app_lease.check_host(bad)] == list(bad.probes)
+        good = dataclasses.replace(CONFIG, probes={f"tcp:127.0.0.1:{port}": ""})
+        assert app_lease.check_host(good) == ([], False)
+    bad = dataclasses.replace(CONFIG, probes={f"tcp:127.0.0.1:{port}": "", f"unix:{tmp_path}/none": ""})
+    problems, excused = app_lease.check_host(bad)
+    assert [problem.split(": ")[0] for problem in problems] == list(bad.probes) and not excused
+
+
+@pytest.mark.parametrize(
+    ("properties", "excused"),
+    [
+        ({"Job": "412", "NRestarts": "0"}, True),
+        ({"Job": "0", "NRestarts": "0", "InactiveExitTimestampMonotonic": "just now"}, True),
+        ({"Job": "0", "NRestarts": "0", "InactiveExitTimestampMonotonic": "1"}, False),
+        ({"Job": "0", "NRestarts": "1", "InactiveExitTimestampMonotonic": "just now"}, False),
+        ({}, False),
+    ],
+)
+def test_a_restart_explains_a_failure_and_a_crash_does_not(monkeypatch, tmp_path, properties, excused):
+    if properties.get("InactiveExitTimestampMonotonic") == "just now":
+        properties = {**properties, "InactiveExitTimestampMonotonic": str(int((app_lease.time.monotonic() - 2) * 1e6))}
+    state = {"LoadState": "loaded", "ActiveState": "active", **properties}
+    monkeypatch.setattr(app_lease, "show_units", lambda units, timeout: {"zulip-tornado@9800.service": state})
+    config = dataclasses.replace(CONFIG, probes={f"unix:{tmp_path}/none": "zulip-tornado@9800.service"})
+    problems, reason = app_lease.check_host(config)
+    assert len(problems) == 1 and reason is excused
+
+
+def test_what_is_explained_neither_closes_nor_opens_the_gate():
+    agent = app_lease.Agent(CONFIG, None, None, lambda: 0.0, lambda *words: None)
+    gate = agent.gate = app_lease.HealthGate(3, 2)
+    for _ in range(5):
+        agent.observe(["tornado"], excused=True)
+    assert not gate.open, "a host that starts is not healthy"
+    for _ in range(2):
+        agent.observe([])
+    for _ in range(5):
+        agent.observe(["tornado"], excused=True)
+    assert gate.open
+    for _ in range(3):
+        agent.observe(["tornado"])
+    assert not gate.open
 
 
 @pytest.fixture

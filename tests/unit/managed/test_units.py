@@ -75,7 +75,8 @@ class Host:
         return json.loads(self.path.read_text())["calls"]
 
     def run(self, check: bool = False, **params: Any) -> dict[str, Any]:
-        args = {"role": "demo", "state_dir": str(self.state), "_ansible_check_mode": check, **params}
+        ledgers = {} if "owed_by" in params else {"role": "demo"}
+        args = {**ledgers, "state_dir": str(self.state), "_ansible_check_mode": check, **params}
         with patch_module_args(args), pytest.raises(SystemExit):
             managed_units.main()
         return json.loads(self.capture.readouterr().out)
@@ -143,6 +144,22 @@ def test_restart_beats_reload_and_settles(host, both):
     assert host.calls == ["daemon-reload", "restart a.service", "reload b.service"]
     assert (result["restarted"], result["reloaded"]) == (["a.service"], ["b.service"])
     assert host.owed == ["word"]
+
+
+def test_what_is_held_stays_owed_until_somebody_settles_it(host, both):
+    host.has(a=unit(), b=unit(), c=unit("inactive"))
+    effects = ["restart:a.service", "reload:a.service", "reload:b.service", "restart:c.service"]
+    host.owe(*effects)
+    result = both(units=["a.service", "b.service", "c.service"], effects=effects, hold=True)
+    assert host.calls == ["start c.service", "reload b.service"]
+    assert result["held"] == ["a.service"] and result["changed"]
+    assert host.owed == ["restart:a.service", "reload:a.service"]
+    host.has(a=unit())
+    assert host.run(owed_by=["demo", "other"], hold=True)["held"] == ["a.service"]
+    assert both(owed_by=["demo", "other"])["restarted"] == ["a.service"]
+    assert host.owed == []
+    assert not host.run(owed_by=["demo", "other"])["changed"]
+    assert not (host.state / "managed/other.json").exists()
 
 
 def test_just_started_is_not_restarted(host, both):
