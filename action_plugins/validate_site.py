@@ -55,8 +55,8 @@ from ansible.utils.vars import load_extra_vars
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
-from plugin_utils.validation import application, controller, known, topology, variables  # noqa: E402
-from plugin_utils.validation.places import at, short  # noqa: E402
+from plugin_utils.validation import application, controller, known, stamp, topology, variables  # noqa: E402
+from plugin_utils.validation.places import at, place, short  # noqa: E402
 
 display = Display()
 
@@ -71,6 +71,7 @@ _SITE_VALUES = (
     "release_artifact",
     "release_artifact_sha256",
     "release_directory",
+    stamp.VALUE,
     *application.VALUES,
 )
 
@@ -129,6 +130,8 @@ class ActionModule(ActionBase):
 
         layers = list(self._layers(inventory, sources))
         yield from variables.check(layers, repository, ROOT / "group_vars" / "all", self._render)
+        where = place(values[stamp.VALUE]) if values[stamp.VALUE] else source
+        yield from stamp.version_problems(values[stamp.VALUE], stamp.read_version(ROOT), repository.breaking, where)
         yield from topology.group_problems(site)
         if not hosts:
             return

@@ -34,7 +34,8 @@ class Known:
     """The repository's interface.
 
     names: every public variable; private: every `__` variable; specs: type information by name; defaults: roles' own;
-    renamed: `{old: {new, since}}`; secrets: names that the vault has to have; prefixes: first letters that are ours.
+    renamed: `{old: {new, since}}`; secrets: names that the vault has to have; breaking: `[{since, what, do}]`;
+    prefixes: first letters that are ours.
     """
 
     names: set[str] = field(default_factory=set)
@@ -43,6 +44,7 @@ class Known:
     defaults: dict[str, Any] = field(default_factory=dict)
     renamed: dict[str, dict[str, str]] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
+    breaking: list[dict[str, str]] = field(default_factory=list)
     prefixes: tuple[str, ...] = PREFIXES
 
     def is_ours(self, name: str) -> bool:
@@ -83,6 +85,7 @@ def read(root: Path) -> Known:
     variables = root / "playbooks" / "vars"
     known.secrets = secret_names(load(variables / "secrets_schema.yml").get("secrets_schema") or {})
     known.renamed = load(variables / "renamed_variables.yml").get("renamed_variables") or {}
+    known.breaking = load(variables / "breaking_changes.yml").get("breaking_changes") or []
     known.names |= {*known.specs, *known.secrets}
     known.names = {name for name in known.names if not name.startswith("__")}
     known.prefixes = tuple(dict.fromkeys((*PREFIXES, *(f"{role.name}_" for role in roles))))
