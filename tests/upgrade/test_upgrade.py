@@ -1,0 +1,86 @@
+"""Upgrades and their way back on the five nodes, under load. The tests build on each other: a site has one release."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.upgrade.conftest import OUT, ROOT, Load, Site
+
+STEPS = (("upgrade", "code"), ("upgrade", "expand"), ("rollback", "code"), ("upgrade", "expand"))
+"""A release of code alone, one with a migration that the older code can live with, back, and again."""
+
+
+def steps(load: Load) -> str:
+    """What became of the load, for the log."""
+    return json.dumps({key: load.verdict.get(key) for key in ("figures", "violations")}, indent=1)[:4000]
+
+
+def source(releases: dict[str, Any], name: str) -> list[str]:
+    """The options that upgrade to a release."""
+    return ["-e", f"release_source={releases[name]['path']}"]
+
+
+def test_upgrades_and_a_rollback_fail_no_request(site: Site, releases: dict[str, Any]) -> None:
+    with Load("rolling") as load:
+        for verb, name in STEPS:
+            load.mark(f"{verb} {name}")
+            done = site.play(verb, *(source(releases, name) if verb == "upgrade" else []))
+            assert done.status == 0, done.text[-6000:]
+            assert site.version() == releases[name]["version"], f"{verb} {name}"
+            assert len(site.active()) == 1
+        load.mark("end")
+    done = load.check("--max-failed", "0", "--max-gap", "5")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_report_says_how_long_each_phase_took() -> None:
+    newest = sorted((ROOT / "artifacts/reports").glob("*-upgrade"))[-1]
+    report = json.loads((newest / "report.json").read_text())
+    assert report["result"] == "ok"
+    assert [phase["name"] for phase in report["phases"]][:3] == ["check", "unpack", "plan"]
+    assert {"migrate", "spares", "gate", "active host", "after"} <= {phase["name"] for phase in report["phases"]}
+    assert report["moves"][0]["moved"] is True
+    assert report["restore_point"]
+    assert (newest / "report.html").exists()
+
+
+def test_the_same_again_changes_nothing(site: Site, releases: dict[str, Any]) -> None:
+    before = site.active()
+    done = site.play("upgrade", *source(releases, "expand"))
+    assert done.status == 0, done.text[-6000:]
+    assert not any(count for host, count in done.changed().items() if host != "localhost"), done.changed()
+    assert site.active() == before
+
+
+def test_a_migration_that_breaks_older_code_is_refused(site: Site, releases: dict[str, Any]) -> None:
+    done = site.play("upgrade", *source(releases, "breaks"))
+    assert done.status != 0
+    assert "strategy=offline" in done.refusal and "older code cannot live with" in done.refusal, done.text[-3000:]
+    assert site.version() == releases["expand"]["version"]
+
+
+def test_offline_shows_the_maintenance_page_and_loses_nothing(site: Site, releases: dict[str, Any]) -> None:
+    with Load("offline") as load:
+        load.mark("upgrade breaks, offline")
+        done = site.play("upgrade", *source(releases, "breaks"), "-e", "strategy=offline")
+        load.mark("end")
+        assert done.status == 0, done.text[-6000:]
+        assert site.version() == releases["breaks"]["version"]
+    done_check = load.check("--max-failed", "any", "--max-gap", "any")
+    assert done_check.returncode == 0, done_check.stdout + done_check.stderr
+
+
+def test_no_way_back_over_such_a_migration(site: Site) -> None:
+    done = site.play("rollback")
+    assert done.status != 0
+    assert "cannot come back" in done.refusal and re.search(r"restore point \d{8}T\d{6}Z-upgrade", done.refusal)
+
+
+@pytest.mark.parametrize("name", ["rolling", "offline"])
+def test_figures_are_there_for_the_documentation(name: str) -> None:
+    assert Path(OUT / f"{name}.md").read_text()
