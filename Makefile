@@ -30,7 +30,7 @@ lab-up: setup ## only the lab's nodes, bare
 	@$(PLAYBOOK) lab/create.yml
 
 # --- the site ------------------------------------------------------------------------------------------------------------
-.PHONY: inventory secrets build site health drift organization manage reshard uploads-to-s3
+.PHONY: inventory secrets build site upgrade rollback restart switchover-app switchover-db os-updates health drift organization manage reshard uploads-to-s3
 inventory: ## an inventory of your own: make inventory NAME=production DIR=~/zulip
 	@tools/inventory "$(NAME)" "$(DIR)"
 secrets: setup ## fills what is missing in the inventory's vault
@@ -39,6 +39,18 @@ build: setup ## the release's artefact, on the builder
 	@$(PLAYBOOK) playbooks/build.yml
 site: setup ## converges everything
 	@$(PLAYBOOK) site.yml
+upgrade: setup ## a new release, without a failed request
+	@$(PLAYBOOK) playbooks/upgrade.yml
+rollback: setup ## the release before, the same way
+	@$(PLAYBOOK) playbooks/rollback.yml
+restart: setup ## the application's processes, one host after the other
+	@$(PLAYBOOK) playbooks/restart.yml
+switchover-app: setup ## another app host becomes the active one
+	@$(PLAYBOOK) playbooks/switchover_app.yml
+switchover-db: setup ## another database host leads
+	@$(PLAYBOOK) playbooks/switchover_db.yml
+os-updates: setup ## Debian's updates, one host after the other
+	@$(PLAYBOOK) playbooks/os_updates.yml
 health: setup ## the health table; fails when something is wrong
 	@$(PLAYBOOK) playbooks/health.yml
 drift: setup ## what was edited by hand on the hosts

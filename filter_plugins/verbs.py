@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -212,12 +213,48 @@ def s3_table(answer: Mapping[str, Any], title: str, column: str) -> list[str]:
     return lines + [f"{kind:<12} {answer['found'][kind]:>9} {answer[column][kind]:>9}" for kind in answer["found"]]
 
 
+def _agent(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a host's lease agent said of itself, or nothing."""
+    try:
+        said = json.loads(result.get("stdout") or "{}")
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def able_spares(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the app hosts that could take over. results: of `app_lease.py status --json`, one for each host."""
+    return [result["item"] for result in results if _agent(result).get("healthy")]
+
+
+def spare_states(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return in words why app hosts could not take over; results as for `able_spares`."""
+    states = []
+    for result in results:
+        said = _agent(result)
+        if result.get("unreachable") or not said:
+            why = "does not answer"
+        else:
+            why = "healthy" if said.get("healthy") else "unhealthy: " + "; ".join(said.get("problems") or ["?"])
+        states.append(f"{result['item']}: {why}")
+    return states
+
+
+def edited_files(hosts: Iterable[str], hostvars: Mapping[str, Any], name: str) -> list[str]:
+    """Return the files that were edited by hand, as `host: path`. name: of the variable with `managed_drift`'s answer."""
+    found = {host: hostvars[host].get(name, {}).get("drift", []) for host in hosts}
+    return [f"{host}: {file['path']}" for host, files in found.items() for file in files]
+
+
 class FilterModule:
     """Filters of the verbs."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
         return {
+            "able_spares": able_spares,
+            "edited_files": edited_files,
+            "spare_states": spare_states,
             "typed_command": typed_command,
             "command_words": command_words,
             "command_problem": command_problem,
