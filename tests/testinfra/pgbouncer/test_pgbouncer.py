@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import pytest
 
 testinfra_hosts = ["ansible://app"]
+HOLD = "/usr/local/lib/zulip-ha/database_hold"
+HOLD_UNIT = "zulip-ha-database-hold.service"
 CONSOLE = "/usr/local/lib/zulip-ha/pgbouncer-console"
 APPLICATION = "host=127.0.0.1 port=6432 dbname=zulip user=zulip connect_timeout=10"
 
@@ -88,5 +93,77 @@ def test_paused_traffic_waits_instead_of_failing(host):
     assert host.check_output("sh -c %s", script).split() == ["42"]
 
 
-def test_secrets_are_not_for_everybody(host):
-    assert host.file("/etc/pgbouncer/userlist.txt").mode == 0o640
+def held(host) -> dict:
+    """Return what the program that holds the traffic says."""
+    return json.loads(host.check_output(f"{HOLD} status --json"))
+
+
+def units(host) -> set[str]:
+    """Return the units that run and are stopped for a hold."""
+    listed = host.check_output("systemctl list-units --plain --no-legend --state=active 'zulip-singleton@*'")
+    return {line.split()[0] for line in listed.splitlines()}
+
+
+def run_again(host, before: set[str]) -> bool:
+    """Tell whether these units run again; they are started, and not waited for."""
+    for _ in range(20):
+        if units(host) == before:
+            return True
+        time.sleep(0.5)
+    return False
+
+
+@pytest.fixture
+def let_go(host):
+    """Let the traffic go, whatever a test did."""
+    yield
+    host.check_output(f"{HOLD} release")
+
+
+@pytest.mark.usefixtures("let_go")
+def test_a_hold_ends_by_itself(host, query):
+    """The controller is gone, and nobody releases: the query waits for the hold's end, and its units run again."""
+    before = units(host)
+    host.check_output(f"{HOLD} hold --seconds 2")
+    assert held(host)["held"]
+    assert query("SELECT 42").stdout.strip() == "42"
+    assert not held(host)["held"]
+    assert held(host)["figures"]["stall_seconds"] < 4
+    assert run_again(host, before)
+
+
+@pytest.mark.usefixtures("let_go")
+def test_a_hold_whose_process_is_killed_is_over(host, query):
+    before = units(host)
+    host.check_output(f"{HOLD} hold --seconds 30")
+    host.check_output(f"systemctl kill --signal=SIGKILL {HOLD_UNIT}")
+    assert query("SET statement_timeout = '10s'; SELECT 42").stdout.split()[-1] == "42"
+    assert not held(host)["held"]
+    assert run_again(host, before)
+
+
+@pytest.mark.usefixtures("let_go")
+def test_a_release_ends_it_at_once_and_may_be_repeated(host, query):
+    host.check_output(f"{HOLD} hold --seconds 30")
+    for _ in range(2):
+        assert json.loads(host.check_output(f"{HOLD} release"))["state"] == "released"
+    assert query("SELECT 42").stdout.strip() == "42"
+
+
+@pytest.mark.usefixtures("let_go")
+def test_a_transaction_that_does_not_end_is_named_and_nothing_is_held(host, query):
+    password = host.ansible.get_variables()["vault_postgresql_zulip_password"]
+    transaction = f"PGPASSWORD={password} psql -XAtwc 'BEGIN; SELECT pg_sleep(8); COMMIT' '{APPLICATION}' >/dev/null"
+    answer = host.run("sh -c %s", f"{transaction} & sleep 1; {HOLD} hold --seconds 5; status=$?; wait; exit $status")
+    assert answer.rc == 3, answer.stderr
+    assert "zulip on zulip, process" in answer.stderr
+    assert "active for" in answer.stderr
+    assert not held(host)["held"]
+    assert query("SELECT 42").stdout.strip() == "42"
+
+
+@pytest.mark.parametrize(
+    ("path", "mode"), [("/etc/pgbouncer/userlist.txt", 0o640), ("/etc/zulip-ha/database-hold.json", 0o600)]
+)
+def test_secrets_are_not_for_everybody(host, path, mode):
+    assert host.file(path).mode == mode

