@@ -30,8 +30,8 @@ def upgrade_plan(plan: Mapping[str, Any]) -> list[str]:
     plan: `from` and `to`, versions; `strategy`; `due`, whether the release has to be made current; `known`, whether its
     migrations could be read; `pending` and `judgement`, of migration_plan; `files` by host; `active` and `spares`.
     """
-    lines = [f"release     {plan['from'] or 'none'} -> {plan['to'] or 'none'}{'' if plan['due'] else ' (runs already)'}"]
-    lines.append(f"strategy    {plan['strategy']}")
+    runs = "" if plan["due"] else " (runs already)"
+    lines = [f"release     {plan['from'] or 'none'} -> {plan['to'] or 'none'}{runs}", f"strategy    {plan['strategy']}"]
     if plan["known"]:
         lines.append(f"migrations  {len(plan['pending'])} pending; {plan['judgement'].get('text') or 'none'}")
         for one in plan["pending"]:

@@ -241,7 +241,10 @@ def spare_states(results: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def edited_files(hosts: Iterable[str], hostvars: Mapping[str, Any], name: str) -> list[str]:
-    """Return the files that were edited by hand, as `host: path`. name: of the variable with `managed_drift`'s answer."""
+    """Return the files that were edited by hand, as `host: path`.
+
+    name: of the variable that holds the answer of `managed_drift`.
+    """
     found = {host: hostvars[host].get(name, {}).get("drift", []) for host in hosts}
     return [f"{host}: {file['path']}" for host, files in found.items() for file in files]
 

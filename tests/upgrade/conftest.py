@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,24 +42,25 @@ class Run:
 class Site(Lab):
     """The lab with its verbs."""
 
-    def start(self, playbook: str, *options: str) -> subprocess.Popen[str]:
-        """Begin a verb; nobody waits for it."""
+    def start(self, playbook: str, *options: str) -> tuple[subprocess.Popen[bytes], Path]:
+        """Begin a verb; what it prints goes into a file."""
+        OUT.mkdir(parents=True, exist_ok=True)
+        log = OUT / f"{time.strftime('%H%M%S')}-{playbook}.log"
         command = [f"{ROOT}/.venv/bin/ansible-playbook", f"playbooks/{playbook}.yml", *options]
         environment = {**os.environ, "ANSIBLE_CONFIG": f"{ROOT}/ansible.cfg", "ANSIBLE_FORCE_COLOR": "0"}
-        return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=stream,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        return process, log
 
     def play(self, playbook: str, *options: str) -> Run:
         """Run a verb to its end."""
         began = time.monotonic()
-        process = self.start(playbook, *options)
-        text, _ = process.communicate(timeout=1800)
-        done = Run(process.returncode, text, time.monotonic() - began)
-        OUT.mkdir(parents=True, exist_ok=True)
-        (OUT / f"{time.strftime('%H%M%S')}-{playbook}.log").write_text(text)
-        return done
+        process, log = self.start(playbook, *options)
+        process.wait(1800)
+        return Run(process.returncode, log.read_text(), time.monotonic() - began)
 
     def version(self) -> str:
         """The release that answers clients."""
@@ -108,11 +108,11 @@ class Load:
 
 
 @pytest.fixture(scope="session")
-def site() -> Iterator[Site]:
+def site() -> Site:
     """The lab, healthy before the tests."""
     running = Site()
     assert running.answers(), f"{running.url} does not answer"
-    yield running
+    return running
 
 
 @pytest.fixture(scope="session")

@@ -633,7 +633,7 @@ def being_restarted(state: dict[str, str], grace: float) -> bool:
     if state.get("Job", "0") not in ("", "0"):
         return True
     started = int(state.get("InactiveExitTimestampMonotonic", "0")) / 1e6
-    return state.get("NRestarts") == "0" and 0 < started and time.monotonic() - started < grace
+    return state.get("NRestarts") == "0" and started > 0 and time.monotonic() - started < grace
 
 
 def check_host(config: Config) -> tuple[list[str], bool]:

@@ -109,7 +109,7 @@ def open_connections(address: str, table: Iterable[str]) -> int:
 
 
 def connections(address: str) -> int:
-    name = "/proc/net/tcp" if ipaddress.ip_address(address).version == 4 else "/proc/net/tcp6"
+    name = "/proc/self/net/tcp" if ipaddress.ip_address(address).version == 4 else "/proc/self/net/tcp6"
     with open(name, encoding="ascii") as table:
         return open_connections(address, table)
 
@@ -349,7 +349,7 @@ class Host:
         with open(self.nginx, "w", encoding="ascii") as file:
             file.write("keepalive_timeout 0;\n")
         run("systemctl", "reload", "nginx.service")
-        # What runs once on the site can wait for its next host; stopping it takes longer than clients are to be held back.
+        # What runs once on the site can wait for its next host, and stopping it takes longer than clients should wait.
         run("systemctl", "stop", "zulip-singleton@*")
         time.sleep(self.config["settle_seconds"])
         began = time.monotonic()
@@ -443,7 +443,10 @@ class Host:
             for folder in folders:
                 for name in glob.glob(os.path.join(folder, "event_queues*.json")):
                     os.replace(name, os.path.join(self.config["event_directory"], os.path.basename(name)))
-                with contextlib.suppress(FileNotFoundError), open(os.path.join(folder, NOTICES), encoding="utf-8") as file:
+                with (
+                    contextlib.suppress(FileNotFoundError),
+                    open(os.path.join(folder, NOTICES), encoding="utf-8") as file,
+                ):
                     notices += json.load(file)
                 shutil.rmtree(folder)
         finally:

@@ -62,3 +62,14 @@ def test_it_leads_to_a_writable_database(host):
 def test_configuration_is_valid_with_the_local_directory(host):
     assert host.run("haproxy -c -f /etc/haproxy/haproxy.cfg -f /etc/haproxy/local.d").succeeded
     assert "-f /etc/haproxy/local.d" in host.check_output("systemctl show -P Environment haproxy")
+
+
+def test_requests_for_events_go_through_it(host):
+    """Tornado is beside it at another address, so that requests can wait here while it restarts."""
+    with host.sudo():
+        listening = {line.split()[3]: line for line in host.check_output("ss -Hltnp").splitlines()}
+    ports = [address.rsplit(":", 1)[1] for address, line in listening.items() if address.startswith("127.0.0.2:98")]
+    assert ports
+    for port in ports:
+        assert '"haproxy"' in listening[f"127.0.0.1:{port}"]
+        assert '"haproxy"' not in listening[f"127.0.0.2:{port}"]

@@ -52,3 +52,21 @@ def test_an_active_host_is_the_holder(host):
 def test_the_agent_is_sandboxed(host):
     with host.sudo():
         host.check_output("systemd-analyze security --no-pager --threshold=25 zulip-ha-lease.service")
+
+
+def test_the_host_can_hand_over_and_take_over(host):
+    """With another app host beside it, what a planned move needs is there."""
+    if len(host.ansible.get_variables()["groups"]["app"]) == 1:
+        return
+    with host.sudo():
+        file = host.file("/etc/zulip-ha/move.json")
+        assert (file.user, file.group, file.mode) == ("root", "zulip", 0o640)
+        settings = json.loads(file.content_string)
+        assert settings["peers"]
+        assert settings["event_units"]
+        for peer in settings["peers"]:
+            # Nothing is sent: an end of file is no hand-over.
+            said = host.check_output(f"{' '.join(settings['ssh'])} {peer['address']} adopt-events </dev/null")
+            assert said.startswith("READY")
+    assert host.service("zulip-ha-adopt.path").is_running
+    assert not host.service("zulip-ha-move").is_running

@@ -478,7 +478,8 @@ def test_probes_name_what_does_not_answer(tmp_path, monkeypatch):
         assert app_lease.check_host(good) == ([], False)
     bad = dataclasses.replace(CONFIG, probes={f"tcp:127.0.0.1:{port}": "", f"unix:{tmp_path}/none": ""})
     problems, excused = app_lease.check_host(bad)
-    assert [problem.split(": ")[0] for problem in problems] == list(bad.probes) and not excused
+    assert [problem.split(": ")[0] for problem in problems] == list(bad.probes)
+    assert not excused
 
 
 @pytest.mark.parametrize(
@@ -498,7 +499,8 @@ def test_a_restart_explains_a_failure_and_a_crash_does_not(monkeypatch, tmp_path
     monkeypatch.setattr(app_lease, "show_units", lambda units, timeout: {"zulip-tornado@9800.service": state})
     config = dataclasses.replace(CONFIG, probes={f"unix:{tmp_path}/none": "zulip-tornado@9800.service"})
     problems, reason = app_lease.check_host(config)
-    assert len(problems) == 1 and reason is excused
+    assert len(problems) == 1
+    assert reason is excused
 
 
 def test_what_is_explained_neither_closes_nor_opens_the_gate():

@@ -152,7 +152,8 @@ def test_what_is_held_stays_owed_until_somebody_settles_it(host, both):
     host.owe(*effects)
     result = both(units=["a.service", "b.service", "c.service"], effects=effects, hold=True)
     assert host.calls == ["start c.service", "reload b.service"]
-    assert result["held"] == ["a.service"] and result["changed"]
+    assert result["held"] == ["a.service"]
+    assert result["changed"]
     assert host.owed == ["restart:a.service", "reload:a.service"]
     host.has(a=unit())
     assert host.run(owed_by=["demo", "other"], hold=True)["held"] == ["a.service"]

@@ -15,7 +15,8 @@ import pytest
 
 PATH = Path(__file__).resolve().parents[3] / "roles/lease/files/app_move.py"
 spec = importlib.util.spec_from_file_location("app_move", PATH)
-assert spec and spec.loader
+assert spec
+assert spec.loader
 app_move = importlib.util.module_from_spec(spec)
 sys.modules["app_move"] = app_move
 spec.loader.exec_module(app_move)
@@ -103,10 +104,12 @@ def test_a_move_hands_queues_and_notices_over_and_keeps_none(world: World) -> No
     result = world.host.move()
     assert (result["moved"], result["to"], result["event_files"], result["notices"]) == (True, "app2", 1, 1)
     sent = contents(world.peers[0].got[0])
-    assert sent["event_queues.9800.json"] == b"[1]" and "event_queues.9800.last.json" not in sent
+    assert sent["event_queues.9800.json"] == b"[1]"
+    assert "event_queues.9800.last.json" not in sent
     assert json.loads(sent[app_move.NOTICES]) == [["notify_tornado", "late"]]
     assert world.host.dumps() == []
-    assert not (world.base / "moving").exists() and not (world.base / "nginx.conf").exists()
+    assert not (world.base / "moving").exists()
+    assert not (world.base / "nginx.conf").exists()
 
 
 def test_clients_are_held_back_after_the_singletons_stopped(world: World) -> None:
@@ -182,14 +185,15 @@ def test_only_connections_of_clients_are_counted() -> None:
 
 
 def test_old_processes_of_haproxy_are_asked_too() -> None:
-    text = "#<PID> <type> <reloads> <uptime> <version>\n1 master 1 0d 2.6\n# workers\n12 worker 0 0d 2.6\n# old workers\n9 worker 1 0d 2.6\n# programs\n"
+    text = "#<PID> <type> <reloads>\n1 master 1\n# workers\n12 worker 0\n# old workers\n9 worker 1\n# programs\n"
     assert app_move.workers(text) == [12, 9]
 
 
 @pytest.mark.parametrize(("address", "kind"), [("192.0.2.1", "ip daddr"), ("2001:db8::1", "ip6 daddr")])
 def test_what_holds_clients_back_ends_by_itself(address: str, kind: str) -> None:
     rules = app_move.hold_rules(address, 15)
-    assert kind in rules and f"{address} timeout 15s" in rules
+    assert kind in rules
+    assert f"{address} timeout 15s" in rules
 
 
 def test_adopting_needs_no_root_for_files_and_restarts_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +206,7 @@ def test_adopting_needs_no_root_for_files_and_restarts_once(world: World, monkey
     monkeypatch.setattr(app_move.pwd, "getpwnam", lambda name: type("User", (), {"pw_uid": 1, "pw_gid": 1}))
     world.host.broker.queues["notify_tornado"] = []
     world.host.adopt()
-    assert (world.base / "tornado/event_queues.9800.json").exists() and not folder.exists()
+    assert (world.base / "tornado/event_queues.9800.json").exists()
+    assert not folder.exists()
     assert world.host.broker.queues == {"notify_tornado": ["one"], "email_senders": []}
     assert [call.split()[1] for call in world.calls] == ["stop", "start"]

@@ -10,14 +10,16 @@ import pytest
 
 PATH = Path(__file__).resolve().parents[3] / "filter_plugins/upgrade.py"
 spec = importlib.util.spec_from_file_location("upgrade_filters", PATH)
-assert spec and spec.loader
+assert spec
+assert spec.loader
 upgrade = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(upgrade)
 
 PLAN: dict[str, Any] = {
     "from": "12.0", "to": "12.1", "strategy": "rolling", "due": True, "known": True,
     "pending": [{"app": "zerver", "name": "0600_x", "verdict": "expand"}],
-    "judgement": {"text": "older code can live with zerver.0600_x"}, "files": {"app1": [], "app2": ["/etc/zulip/settings.py"]},
+    "judgement": {"text": "older code can live with zerver.0600_x"},
+    "files": {"app1": [], "app2": ["/etc/zulip/settings.py"]},
     "active": ["app1"], "spares": ["app2"],
 }  # fmt: skip
 
@@ -28,15 +30,19 @@ def plan(**changes: Any) -> str:
 
 def test_a_plan_says_who_comes_when_and_what_users_see() -> None:
     text = plan()
-    assert "12.0 -> 12.1" in text and "zerver.0600_x: expand" in text
-    assert "app2, app1 after a move" in text and "none fails" in text
-    assert "app1: none change" in text and "app2: /etc/zulip/settings.py" in text
+    assert "12.0 -> 12.1" in text
+    assert "zerver.0600_x: expand" in text
+    assert "app2, app1 after a move" in text
+    assert "none fails" in text
+    assert "app1: none change" in text
+    assert "app2: /etc/zulip/settings.py" in text
 
 
 def test_a_plan_is_honest_about_what_fails() -> None:
     assert "maintenance page" in plan(strategy="offline")
     assert "failed requests" in plan(spares=[])
-    assert "runs already" in plan(due=False, pending=[]) and "nothing" in plan(due=False, pending=[])
+    assert "runs already" in plan(due=False, pending=[])
+    assert "nothing" in plan(due=False, pending=[])
     assert "not unpacked" in plan(known=False)
 
 
