@@ -28,7 +28,7 @@ options:
     default: []
   hold:
     description:
-      - Keep running units from being restarted. The restart stays owed, and RV(held) names it.
+      - Keep running units from being restarted. The restart stays owed, with the reloads beside it, and RV(held) names it.
       - For a host that serves. Whoever comes later with O(owed_by) restarts them when it does not.
     type: bool
     default: false
@@ -266,7 +266,10 @@ def make_plan(params: Mapping[str, Any], units: Mapping[str, Unit]) -> Plan:
     ]
     if params["hold"]:
         plan.held, plan.restarted = plan.restarted, []
-        plan.settled = [effect for effect in plan.settled if effect.partition(":")[2] not in plan.held]
+        if plan.held:
+            # What is reloaded belongs to the same change.
+            plan.reloaded = []
+            plan.settled = [effect for effect in plan.settled if effect.partition(":")[2] in ("", *plan.started)]
     return plan
 
 

@@ -104,13 +104,18 @@ class _UnitFiles:
             "memory": sized(self.memory["django"], processes),
             "writable": [self.sockets, *self.uploads],
         }
+        if health := self.contract.get("nginx", {}).get("health"):
+            # A worker loads much of the application with its first request, which is not to be a user's.
+            unit["warm_up"] = f"http://127.0.0.1{health}?[1-{2 * processes}]"
         self.add("zulip-django.service", "unit.service.j2", _restart(["zulip-django.service"]), unit=unit)
 
-    def template(self, name: str, instances: Mapping[str, Mapping[str, Any]], unit: Mapping[str, Any]) -> None:
-        """A template, with a file for each instance."""
+    def template(
+        self, name: str, instances: Mapping[str, Mapping[str, Any]], unit: Mapping[str, Any], also: Iterable[str] = ()
+    ) -> None:
+        """A template, with a file for each instance. also: effects of a change of the template."""
         units = {instance: f"zulip-{name}@{instance}.service" for instance in instances}
         unit = {**unit, "template": f"zulip-{name}"}
-        self.add(f"zulip-{name}@.service", "unit.service.j2", _restart(units.values()), unit=unit)
+        self.add(f"zulip-{name}@.service", "unit.service.j2", [*_restart(units.values()), *also], unit=unit)
         for instance, own in instances.items():
             self.add(
                 f"{units[instance]}.d/50-instance.conf", "instance.conf.j2", _restart([units[instance]]), instance=own
@@ -128,7 +133,8 @@ class _UnitFiles:
             str(port): {"description": f"Tornado at port {port}", "memory": sized(self.memory["tornado"], 1)}
             for port in ports
         }
-        self.template("tornado", instances, unit)
+        # HAProxy can take the ports at 127.0.0.1 once a Tornado that had them has left.
+        self.template("tornado", instances, unit, ["reload:haproxy.service"])
 
     def workers(self, queues: Iterable[Mapping[str, Any]]) -> None:
         """The queue workers, a process each."""

@@ -213,6 +213,7 @@ def test_a_change_restarts_its_own_unit() -> None:
     assert effects["zulip-tornado@.service"] == [
         "restart:zulip-tornado@9800.service",
         "restart:zulip-tornado@9801.service",
+        "reload:haproxy.service",
     ]
     assert effects["zulip-worker@email_senders.service.d/50-instance.conf"] == [
         "restart:zulip-worker@email_senders.service"
