@@ -30,7 +30,7 @@ lab-up: setup ## only the lab's nodes, bare
 	@$(PLAYBOOK) lab/create.yml
 
 # --- the site ------------------------------------------------------------------------------------------------------------
-.PHONY: inventory secrets build site upgrade rollback restart switchover-app switchover-db os-updates health drift organization manage reshard uploads-to-s3
+.PHONY: inventory secrets build site upgrade rollback restart switchover-app switchover-db os-updates postgresql-upgrade health drift organization manage reshard uploads-to-s3
 inventory: ## an inventory of your own: make inventory NAME=production DIR=~/zulip
 	@tools/inventory "$(NAME)" "$(DIR)"
 secrets: setup ## fills what is missing in the inventory's vault
@@ -51,6 +51,8 @@ switchover-db: setup ## another database host leads
 	@$(PLAYBOOK) playbooks/switchover_db.yml
 os-updates: setup ## Debian's updates, one host after the other
 	@$(PLAYBOOK) playbooks/os_updates.yml
+postgresql-upgrade: setup ## another major version of PostgreSQL: make postgresql-upgrade EXTRA='-e to=17'
+	@$(PLAYBOOK) playbooks/postgresql_upgrade.yml
 health: setup ## the health table; fails when something is wrong
 	@$(PLAYBOOK) playbooks/health.yml
 drift: setup ## what was edited by hand on the hosts

@@ -28,7 +28,7 @@ options:
     default: []
   hold:
     description:
-      - Keep running units from being restarted. The restart stays owed, with the reloads beside it, and RV(held) names it.
+      - Keep running units from being restarted. The restart stays owed, with the reloads beside it. RV(held) names it.
       - For a host that serves. Whoever comes later with O(owed_by) restarts them when it does not.
     type: bool
     default: false
