@@ -56,22 +56,26 @@ def application_plan(
     options: Iterable[str] = (),
     programs: Mapping[str, Any] | None = None,
     memory_mb: float = 1024**2,
+    cores: int = 1024,
     processes: int = 1,
 ) -> dict[str, Any]:
     """Decide what runs on one app host.
 
     contract: of one release. ports: Tornado's. queues: what the operator says of some, `{name, workers, memory}`.
-    workers: `processes` is one process or more for each queue, `threads` one for all, `auto` goes by `memory_mb`, which
-    is the host's memory in MB. processes: Django's.
+    workers: `processes` is one process or more for each queue, `threads` one for all, `auto` goes by the host's
+    `memory_mb` and `cores`, unless the operator sizes single queues. processes: Django's.
     """
     if workers not in WORKERS:
         raise AnsibleFilterError(f"app_workers is one of {', '.join(WORKERS)}, not {workers!r}")
     can = "workers" in contract["commands"]
     if workers == "threads" and not can:
         raise AnsibleFilterError("app_workers: this application has no process that works on all queues")
-    threads = workers == "threads" or (
-        workers == "auto" and can and memory_mb <= contract["worker"].get("one_process_up_to_mb", 0)
-    )
+    queues, worker = list(queues), contract["worker"]
+    sized = sorted(queue["name"] for queue in queues if {"workers", "memory"} & queue.keys())
+    if workers == "threads" and sized:
+        raise AnsibleFilterError(f"app_queues: {', '.join(sized)} cannot be sized where one process has all queues")
+    small = memory_mb <= worker.get("one_process_up_to_mb", 0) or cores <= worker.get("one_process_up_to_cores", 0)
+    threads = workers == "threads" or (workers == "auto" and can and small and not sized)
     return {
         "ports": list(ports),
         "queues": _queues(contract, queues),

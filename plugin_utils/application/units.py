@@ -165,6 +165,7 @@ class _UnitFiles:
         unit = {
             "description": "Workers of all queues",
             "exec": systemd_exec(self.command(self.contract["commands"]["workers"], queues=names)),
+            "environment": self.contract["worker"].get("one_process_environment", {}),
             "nice": self.contract["worker"]["nice"],
             "memory": sized(self.memory["workers"], 1),
             "writable": self.uploads,

@@ -46,16 +46,21 @@ def test_a_second_worker_has_a_command_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory_mb", "workers", "threads"),
-    [(2000, "auto", True), (3800, "auto", True), (3900, "auto", False), (2000, "processes", False)]
-    + [(64000, "threads", True)],
+    ("memory_mb", "cores", "workers", "threads"),
+    [(2000, 4, "auto", True), (3800, 4, "auto", True), (3900, 3, "auto", False), (2000, 1, "processes", False)]
+    + [(64000, 2, "auto", True), (64000, 8, "threads", True)],
 )
-def test_workers_go_by_memory_unless_told(memory_mb: int, workers: str, threads: bool) -> None:
-    plan = application_plan(ZULIP, [9800], workers=workers, memory_mb=memory_mb)
+def test_workers_go_by_memory_and_cores_unless_told(memory_mb: int, cores: int, workers: str, threads: bool) -> None:
+    plan = application_plan(ZULIP, [9800], workers=workers, memory_mb=memory_mb, cores=cores)
     assert plan["threads"] is threads
     listed = units.application_units(plan)["always"]
     assert ("zulip-workers.service" in listed) is threads
     assert any(unit.startswith("zulip-worker@") for unit in listed) is not threads
+
+
+def test_a_queue_with_a_size_of_its_own_has_a_process_of_its_own() -> None:
+    queues = [{"name": "email_senders", "workers": 2}]
+    assert application_plan(ZULIP, [9800], queues=queues, memory_mb=2000, cores=1)["threads"] is False
 
 
 def test_one_process_works_on_every_queue() -> None:
@@ -63,10 +68,19 @@ def test_one_process_works_on_every_queue() -> None:
     assert command.split("--multi_threaded ")[1].split() == sorted(queue["name"] for queue in ZULIP["queues"])
 
 
+def test_one_process_is_one_process() -> None:
+    unit = unit_files(workers="threads")["zulip-workers.service"]["vars"]["unit"]
+    assert unit["environment"] == {"RUN_MAIN": "true"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"queues": [{"name": "emails"}]}, "app_queues: this release has no queue 'emails'; it has deferred_email"),
+        (
+            {"queues": [{"name": "email_senders", "workers": 2}], "workers": "threads"},
+            "app_queues: email_senders cannot be sized where one process has all queues",
+        ),
         ({"workers": "some"}, "app_workers is one of auto, processes, threads"),
         (
             {"options": ["chess"]},
