@@ -90,6 +90,12 @@ class _UnitFiles:
         """Fill a command's placeholders."""
         return contract_command(argv, {**self.values, **values})
 
+    def worker(self, argv: Sequence[str], **values: Any) -> list[str]:
+        """Fill the command of a worker, and let worker_run run it where it is a script of the release's Python."""
+        if argv[0] == "{python}":
+            argv = [argv[0], "{worker_run}", *argv[1:]]
+        return self.command(argv, **values)
+
     def django(self, processes: int) -> None:
         """The Django server."""
         unit = {
@@ -141,7 +147,8 @@ class _UnitFiles:
         commands = self.contract["commands"]
         unit = {
             "description": "Worker of the queue %i",
-            "exec": systemd_exec(self.command(commands["worker"], queue="%i"), ["%i"]),
+            "early": True,
+            "exec": systemd_exec(self.worker(commands["worker"], queue="%i"), ["%i"]),
             "nice": self.contract["worker"]["nice"],
             "writable": self.uploads,
         }
@@ -153,7 +160,7 @@ class _UnitFiles:
             }
             if number > 1:
                 argv = commands.get("worker_more", commands["worker"])
-                own["exec"] = systemd_exec(self.command(argv, queue=queue["name"], number=str(number)))
+                own["exec"] = systemd_exec(self.worker(argv, queue=queue["name"], number=str(number)))
                 # The template has a command already, and a service of this type takes one.
                 own["exec_reset"] = True
             instances[name] = own
@@ -164,7 +171,8 @@ class _UnitFiles:
         names = [queue["name"] for queue in queues]
         unit = {
             "description": "Workers of all queues",
-            "exec": systemd_exec(self.command(self.contract["commands"]["workers"], queues=names)),
+            "early": True,
+            "exec": systemd_exec(self.worker(self.contract["commands"]["workers"], queues=names)),
             "environment": self.contract["worker"].get("one_process_environment", {}),
             "nice": self.contract["worker"]["nice"],
             "memory": sized(self.memory["workers"], 1),

@@ -15,7 +15,7 @@ from plugin_utils.application import units as systemd
 from tests.unit.app.paths import ROOT
 
 CONTRACT = yaml.safe_load((ROOT / "playbooks/profiles/standin.yml").read_text())["app_contract"]
-VALUES = {"deployment": "/d", "python": "/d/.venv/bin/python", "venv": "/d/.venv"}
+VALUES = {"deployment": "/d", "python": "/d/.venv/bin/python", "venv": "/d/.venv", "worker_run": "/lib/worker_run"}
 
 
 def assigned(text: str) -> dict:
