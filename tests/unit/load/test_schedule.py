@@ -47,7 +47,7 @@ def test_a_client_that_waits_writes_down_what_it_missed(zulip_server, state, tmp
     client.run()
     (line,) = read(tmp_path / "h")
     assert (line["kind"], line["of"], line["client"], line["interval"]) == ("missed", "read", "slow", 0.1)
-    # How many went by depends on the machine; the first of them stands on the schedule (in the history's four decimals).
+    # How many went by depends on the machine; the first of them stands on the schedule (the history has four decimals).
     assert line["slots"] >= 2
     position = (line["began"] - client.begin) / 0.1
     assert position == pytest.approx(round(position), abs=0.01)
