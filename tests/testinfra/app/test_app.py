@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 
@@ -49,6 +50,21 @@ def test_what_runs_once_follows_the_lease(host):
     expected = "active" if is_active(host) else "inactive"
     for unit in singletons:
         assert host.run(f"systemctl is-active {unit}").stdout.strip() == expected, unit
+
+
+def test_django_starts_anew_with_the_broker(host):
+    if is_active(host):
+        pytest.skip("the active host's broker is left alone")
+    # The master stays, its processes follow one after the other.
+    processes = "pgrep -P $(systemctl show --property=MainPID --value zulip-django.service)"
+    before = set(host.check_output(processes).split())
+    host.check_output("systemctl restart rabbitmq-server.service")
+    for _ in range(60):
+        now = set(host.check_output(processes).split())
+        if now and not now & before:
+            return
+        time.sleep(0.5)
+    pytest.fail(f"of Django's processes {before} there are still {now & before} 30 s after the broker restarted")
 
 
 def test_every_unit_is_confined(host, units):
