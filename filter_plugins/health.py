@@ -37,6 +37,11 @@ def _host_problems(host: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def _job_problems(host: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong and keeps nobody from being served."""
+    return [f"{unit} failed: see its journal, and `systemctl reset-failed` forgets it" for unit in host.get("jobs", ())]
+
+
 def _summary(host: Mapping[str, Any]) -> str:
     """Return what a healthy host is doing, in a few words."""
     words = []
@@ -88,7 +93,8 @@ def health_report(
 
     hostvars: of every host; `health_host` holds what the module `host_health` returned there. hosts: all hosts of the
     site. virtual_ip: whether the site has one. Returns `healthy`, `problems` (one line each), `hosts`
-    ({host: {state, problems}}) and `table` (lines).
+    ({host: {state, problems}}), `table` (lines), and of the problems those on which nothing should be rolled out,
+    `blocking`: all but the jobs that failed.
     """
     results: dict[str, Mapping[str, Any]] = {}
     rows: dict[str, dict[str, Any]] = {}
@@ -100,6 +106,9 @@ def health_report(
         else:
             rows[name] = {"state": "no answer", "problems": [str(result.get("msg", "unreachable")).splitlines()[0]]}
     site = _site_problems(results, virtual_ip)
+    blocking = [f"{name}: {problem}" for name, row in rows.items() for problem in row["problems"]] + site
+    for name, result in results.items():
+        rows[name]["problems"] += _job_problems(result)
     problems = [f"{name}: {problem}" for name, row in rows.items() for problem in row["problems"]] + site
     width = max(len(name) for name in ("HOST", "site", *rows))
     table = [f"{'HOST':<{width}}  {'':<3}  STATE"]
@@ -110,7 +119,7 @@ def health_report(
     table += [f"{'site':<{width}}  BAD  {line}" for line in verdict]
     if not verdict:
         table.append(f"{'site':<{width}}  ok   every check passed")
-    return {"healthy": not problems, "problems": problems, "hosts": rows, "table": table}
+    return {"healthy": not problems, "problems": problems, "blocking": blocking, "hosts": rows, "table": table}
 
 
 class FilterModule:

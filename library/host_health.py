@@ -73,8 +73,13 @@ EXAMPLES = """
 
 RETURN = """
 units:
-  description: State of each unit that is not active, and of each failed unit of the host.
+  description: State of each unit that is not active, and of each failed unit of the host that no timer starts.
   type: dict
+  returned: always
+jobs:
+  description: Failed units that a timer starts. They are tried again by themselves, and serve nobody meanwhile.
+  type: list
+  elements: str
   returned: always
 etcd:
   description: C(healthy), C(leader) or C(error).
@@ -107,7 +112,7 @@ def run(command: list[str], timeout: float) -> tuple[int, str]:
 
 
 def units_state(wanted: list[str], timeout: float) -> dict[str, str]:
-    """Return the state of wanted units that are not active, and of every failed unit."""
+    """Return the state of wanted units that are not active."""
     states: dict[str, str] = {}
     if wanted:
         _, out = run(["systemctl", "show", "--property=Id,ActiveState,SubState,Names", *wanted], timeout)
@@ -119,9 +124,22 @@ def units_state(wanted: list[str], timeout: float) -> dict[str, str]:
             if fields.get("ActiveState") not in ("active", "reloading"):
                 states[fields.get("Id", "?")] = fields.get("ActiveState", "unknown")
         states.update({unit: "unknown" for unit in wanted if unit not in seen})
-    _, out = run(["systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager"], timeout)
-    states.update({line.split()[0]: "failed" for line in out.splitlines() if line.split()})
     return states
+
+
+def failed_units(timeout: float) -> tuple[list[str], list[str]]:
+    """Return the units that failed: those of timers apart."""
+    _, out = run(["systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager"], timeout)
+    failed = [line.split()[0] for line in out.splitlines() if line.split()]
+    if not failed:
+        return [], []
+    _, out = run(["systemctl", "show", "--property=Id,TriggeredBy", *failed], timeout)
+    jobs = set()
+    for block in out.split("\n\n"):
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if any(name.endswith(".timer") for name in fields.get("TriggeredBy", "").split()):
+            jobs.add(fields.get("Id", ""))
+    return [name for name in failed if name not in jobs], sorted(jobs & set(failed))
 
 
 class Probe:
@@ -230,9 +248,11 @@ def main() -> None:
     )
     wanted = module.params
     probe = Probe(wanted["pki"], wanted["timeout"])
+    failed, jobs = failed_units(wanted["timeout"])
     result: dict = {
         "changed": False,
-        "units": units_state(wanted["units"], wanted["timeout"]),
+        "units": units_state(wanted["units"], wanted["timeout"]) | dict.fromkeys(failed, "failed"),
+        "jobs": jobs,
         "certificate_days": certificate_days(wanted["pki"], wanted["timeout"]),
     }
     if wanted["etcd"]:

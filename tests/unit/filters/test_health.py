@@ -80,6 +80,7 @@ def test_what_makes_it_unhealthy(break_it, problem):
     report = health_report(site, site)
     assert not report["healthy"]
     assert problem in report["problems"]
+    assert problem in report["blocking"]
     assert any("BAD" in line for line in report["table"])
 
 
@@ -87,3 +88,12 @@ def test_a_site_of_one_host_needs_no_standby_and_no_virtual_ip():
     host = {"health_host": {**database("primary", "running"), "app": app(True)["app"]}}
     host["health_host"]["app"]["virtual_ip"] = False
     assert health_report({"solo": host}, ["solo"], virtual_ip=False)["healthy"]
+
+
+def test_a_job_that_failed_is_told_and_blocks_nothing():
+    site = copy.deepcopy(HEALTHY)
+    site["a1"]["health_host"]["jobs"] = ["zulip-cron-clear-sessions.service"]
+    report = health_report(site, site)
+    assert not report["healthy"]
+    assert report["problems"][0].startswith("a1: zulip-cron-clear-sessions.service failed")
+    assert report["blocking"] == []
