@@ -22,9 +22,17 @@ def tornado_ports(shards: int) -> list[int]:
     return [FIRST_TORNADO_PORT + number for number in range(shards)]
 
 
-def event_servers(shards: int, address: str) -> list[dict[str, Any]]:
-    """Return the Tornado processes as HAProxy's event servers. address: where they listen."""
-    return [{"name": f"tornado_{port}", "port": port, "address": address} for port in tornado_ports(shards)]
+def event_servers(shards: int, address: str, poll_address: str) -> list[dict[str, Any]]:
+    """Return the Tornado processes as HAProxy's event servers.
+
+    address: where they listen. poll_address: where nginx asks, so that a planned move can end users' polls without what
+    the application itself asks at 127.0.0.1.
+    """
+    return [
+        {"name": f"{name}_{port}", "bind": bind, "port": port, "address": address}
+        for port in tornado_ports(shards)
+        for name, bind in (("tornado", "127.0.0.1"), ("polls", poll_address))
+    ]
 
 
 def tornado_queues(shards: int) -> list[str]:

@@ -90,10 +90,10 @@ class _UnitFiles:
         """Fill a command's placeholders."""
         return contract_command(argv, {**self.values, **values})
 
-    def worker(self, argv: Sequence[str], **values: Any) -> list[str]:
-        """Fill the command of a worker, and let worker_run run it where it is a script of the release's Python."""
+    def prepared(self, options: Iterable[str], argv: Sequence[str], **values: Any) -> list[str]:
+        """Fill a command, and let the program app_run run it where it is a script of the release's Python."""
         if argv[0] == "{python}":
-            argv = [argv[0], "{worker_run}", *argv[1:]]
+            argv = [argv[0], "{app_run}", *options, *argv[1:]]
         return self.command(argv, **values)
 
     def django(self, processes: int) -> None:
@@ -132,7 +132,9 @@ class _UnitFiles:
         unit = {
             "description": "Tornado at port %i",
             "early": True,
-            "exec": systemd_exec(self.command(self.contract["commands"]["tornado"], port="%i"), ["%i"]),
+            "exec": systemd_exec(
+                self.prepared(["--gone={adopting}"], self.contract["commands"]["tornado"], port="%i"), ["%i"]
+            ),
             "writable": [self.dumps],
         }
         instances = {
@@ -148,7 +150,7 @@ class _UnitFiles:
         unit = {
             "description": "Worker of the queue %i",
             "early": True,
-            "exec": systemd_exec(self.worker(commands["worker"], queue="%i"), ["%i"]),
+            "exec": systemd_exec(self.prepared(["--broker"], commands["worker"], queue="%i"), ["%i"]),
             "nice": self.contract["worker"]["nice"],
             "writable": self.uploads,
         }
@@ -160,7 +162,7 @@ class _UnitFiles:
             }
             if number > 1:
                 argv = commands.get("worker_more", commands["worker"])
-                own["exec"] = systemd_exec(self.worker(argv, queue=queue["name"], number=str(number)))
+                own["exec"] = systemd_exec(self.prepared(["--broker"], argv, queue=queue["name"], number=str(number)))
                 # The template has a command already, and a service of this type takes one.
                 own["exec_reset"] = True
             instances[name] = own
@@ -172,7 +174,7 @@ class _UnitFiles:
         unit = {
             "description": "Workers of all queues",
             "early": True,
-            "exec": systemd_exec(self.worker(self.contract["commands"]["workers"], queues=names)),
+            "exec": systemd_exec(self.prepared(["--broker"], self.contract["commands"]["workers"], queues=names)),
             "environment": self.contract["worker"].get("one_process_environment", {}),
             "nice": self.contract["worker"]["nice"],
             "memory": sized(self.memory["workers"], 1),

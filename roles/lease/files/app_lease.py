@@ -41,6 +41,8 @@ from typing import Any, Protocol
 
 CONFIG = "/etc/zulip-ha/lease.json"
 RUN_DIR = "/run/zulip-ha"
+ADOPTING_SECONDS = 60.0
+"""How long units may wait for event queues; a file that is older was left behind."""
 # SIGABRT is the watchdog's: an agent that can still act on it, as after a thaw, steps down sooner than `fence` starts.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGABRT)
 
@@ -636,6 +638,18 @@ def being_restarted(state: dict[str, str], grace: float) -> bool:
     return state.get("NRestarts") == "0" and started > 0 and time.monotonic() - started < grace
 
 
+def adopting(run_dir: str) -> set[str]:
+    """The units that wait for event queues in a planned move, which app_move.py tells."""
+    path = os.path.join(run_dir, "adopting")
+    try:
+        if 0 <= time.time() - os.stat(path).st_mtime < ADOPTING_SECONDS:
+            with open(path, encoding="ascii") as file:
+                return set(file.read().split())
+    except OSError:
+        pass
+    return set()
+
+
 def check_host(config: Config) -> tuple[list[str], bool]:
     """What is wrong with this host's own services, in words, and whether restarts under way explain all of it."""
     problems: list[tuple[str, str]] = []
@@ -657,7 +671,8 @@ def check_host(config: Config) -> tuple[list[str], bool]:
             probe(spec, max(0.05, end - clock()))
         except (OSError, http.client.HTTPException, ValueError) as error:
             problems.append((f"{spec}: {error or type(error).__name__}", unit))
-    excused = all(being_restarted(states.get(unit, {}), config.start_grace) for _, unit in problems)
+    waiting = adopting(config.run_dir) if problems else set()
+    excused = all(unit in waiting or being_restarted(states.get(unit, {}), config.start_grace) for _, unit in problems)
     return [text for text, _ in problems], bool(problems) and excused
 
 

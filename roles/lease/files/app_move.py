@@ -3,11 +3,13 @@
 
 Order, on the host that is active:
 
-1. nginx answers the requests that it has, and keeps no connection open after one; the singletons stop;
+1. nginx answers the requests that it has, and keeps no connection open after one; the singletons stop; on the other app
+   hosts Tornado stops as well, and loads the application anew: what happens from now on waits in their broker for the
+   event queues that it is meant for;
 2. new connections to the virtual IP are held back (their SYN is dropped, so that clients send it again), long polls are
    told that nothing has happened, and what is being answered comes to its end;
 3. the lease is given up; meanwhile Tornado stops, and its event queues and the notices that it had no time for go to
-   the other app hosts, whose Tornado takes them over, so that no client has to register again;
+   the other app hosts, whose Tornado begins with them, so that no client has to register again;
 4. the workers finish what this host's broker still has, and what they have to say follows; then Tornado starts again.
 
 What holds clients back ends by itself, and `cleanup` (ExecStopPost) undoes the rest, however the program ended.
@@ -40,6 +42,9 @@ from typing import Any
 CONFIG = "/etc/zulip-ha/move.json"
 RUN_DIR = "/run/zulip-ha"
 NOTICES = "notices.json"
+COMING = b"COMING\n"
+COMING_SECONDS = 45.0
+"""How long event queues that were announced may take to come."""
 TABLE = "zulip_ha_move"
 ESTABLISHED, SYN_RECEIVED, CLOSE_WAIT = "01", "03", "08"
 
@@ -215,16 +220,32 @@ class Peer:
             [*ssh, address, "adopt-events"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
-    def ready(self, seconds: float) -> bool:
-        """Whether it answered in time; `state` is what it says of its agent."""
+    def _line(self, seconds: float) -> str:
+        """The next line that it says; nothing if that takes too long."""
         answers: list[bytes] = []
-        assert self.process.stdout
-        reader = threading.Thread(target=lambda: answers.append(self.process.stdout.readline()), daemon=True)
+        output = self.process.stdout
+        assert output
+        reader = threading.Thread(target=lambda: answers.append(output.readline()), daemon=True)
         reader.start()
         reader.join(seconds)
-        text = (answers or [b""])[0].decode(errors="replace").strip()
+        return (answers or [b""])[0].decode(errors="replace").strip()
+
+    def ready(self, seconds: float) -> bool:
+        """Whether it answered in time; `state` is what it says of its agent."""
+        text = self._line(seconds)
         self.state = text.partition(" ")[2]
         return text.startswith("READY")
+
+    def announce(self) -> None:
+        """Say that event queues will come."""
+        assert self.process.stdin
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(COMING)
+            self.process.stdin.flush()
+
+    def stopped(self, seconds: float) -> bool:
+        """Whether its Tornado stopped in time, so that it hears of nothing before it has the event queues."""
+        return self._line(seconds) == "STOPPED"
 
     def send(self, archive: bytes, seconds: float) -> bool:
         """Hand the archive over; an empty one is none."""
@@ -273,6 +294,8 @@ class Host:
         self.config, self.run_dir = config, run_dir
         self.broker = Broker(config["rabbitmq"])
         self.moving = os.path.join(run_dir, "moving")
+        self.adopting = os.path.join(run_dir, "adopting")
+        self.stopped = os.path.join(run_dir, "adopting.stopped")
         self.nginx = os.path.join(run_dir, "nginx.conf")
         self.result = os.path.join(run_dir, "move.json")
 
@@ -305,15 +328,21 @@ class Host:
         if address and not wait_until(lambda: not connections(address), self.config["drain_seconds"]):
             log(f"{connections(address)} connections did not end within {self.config['drain_seconds']} s", 4)
 
-    def end_polls(self) -> None:
-        """Cut the polls at HAProxy: nginx answers them."""
+    def tell_haproxy(self, *commands: str) -> None:
+        """Give commands for each server of polls to every process of HAProxy's."""
         path = self.config["haproxy_socket"]
         try:
             for pid in workers(haproxy(path, "show proc")):
                 for server in self.config["event_servers"]:
-                    haproxy(path, f"@!{pid} shutdown sessions server {server}")
+                    for command in commands:
+                        haproxy(path, f"@!{pid} {command.format(server=server)}")
         except OSError as error:
             log(f"HAProxy: {error}", 4)
+
+    def end_polls(self) -> None:
+        """Cut the polls at HAProxy: nginx answers them, and those that come."""
+        # Of a server that is there HAProxy 2.6 would ask it again.
+        self.tell_haproxy("set server {server} state maint", "shutdown sessions server {server}")
 
     def hand_over(self, peers: list[Peer]) -> tuple[int, int]:
         """Stop Tornado and give what it had to the peers. Returns the number of files and of notices."""
@@ -351,7 +380,13 @@ class Host:
         run("systemctl", "reload", "nginx.service")
         # What runs once on the site can wait for its next host, and stopping it takes longer than clients should wait.
         run("systemctl", "stop", "zulip-singleton@*")
+        for peer in able:
+            peer.announce()
         time.sleep(self.config["settle_seconds"])
+        end = time.monotonic() + self.config["stop_seconds"]
+        for peer in able:
+            if not peer.stopped(max(0.1, end - time.monotonic())):
+                log(f"{peer.name} has not stopped Tornado in time: some events may come late", 4)
         began = time.monotonic()
         self.drain()
         drained = time.monotonic() - began
@@ -402,6 +437,7 @@ class Host:
     def cleanup(self, start: bool = True) -> None:
         """Undo what holds clients back; harmless when there is nothing to undo."""
         run("nft", "delete", "table", "inet", TABLE, check=False)
+        self.tell_haproxy("set server {server} state ready")
         held = [name for name in (self.moving, self.nginx) if os.path.exists(name)]
         for name in held:
             os.unlink(name)
@@ -419,29 +455,79 @@ class Host:
         """As the application's user, for a peer: take an archive from standard input."""
         state = run("systemctl", "show", "--property=StatusText", "--value", "zulip-ha-lease.service", check=False)
         print(f"READY {state.strip()}", flush=True)
-        data = sys.stdin.buffer.read()
-        if data:
-            folder = os.path.join(self.config["event_directory"], "adopt")
-            os.makedirs(folder, exist_ok=True)
-            part = tempfile.mkdtemp(prefix=".part-", dir=folder)
-            for name, content in unpacked(data):
-                with open(os.path.join(part, name), "wb") as file:
-                    file.write(content)
-            os.rename(part, os.path.join(folder, f"{time.time_ns()}.ready"))
+        folder = os.path.join(self.config["event_directory"], "adopt")
+        coming = os.path.join(folder, f"{time.time_ns()}.coming")
+        # An archive does not begin like this, and nothing comes from who only asked.
+        data = sys.stdin.buffer.readline()
+        try:
+            if data == COMING:
+                os.makedirs(folder, exist_ok=True)
+                open(coming, "w", encoding="ascii").close()
+                print("STOPPED" if wait_until(self.events_stopped, 10) else "RUNNING", flush=True)
+                data = b""
+            data += sys.stdin.buffer.read()
+            if data:
+                os.makedirs(folder, exist_ok=True)
+                part = tempfile.mkdtemp(prefix=".part-", dir=folder)
+                for name, content in unpacked(data):
+                    with open(os.path.join(part, name), "wb") as file:
+                        file.write(content)
+                os.rename(part, os.path.join(folder, f"{time.time_ns()}.ready"))
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(coming)
         print("OK", flush=True)
 
+    def events_stopped(self) -> bool:
+        """Whether Tornado stopped to wait for event queues."""
+        return os.path.exists(self.stopped)
+
+    def announced(self) -> list[str]:
+        """What was announced and has not come yet; what was announced long ago is forgotten."""
+        fresh = []
+        for name in glob.glob(os.path.join(self.config["event_directory"], "adopt", "*.coming")):
+            with contextlib.suppress(FileNotFoundError):
+                if 0 <= time.time() - os.stat(name).st_mtime < COMING_SECONDS:
+                    fresh.append(name)
+                else:
+                    os.unlink(name)
+        return fresh
+
+    def hold_events(self) -> None:
+        """Stop Tornado and start it anew: it loads, and begins when `adopting` is gone (app_run)."""
+        with open(self.adopting, "w", encoding="ascii") as file:
+            file.write("".join(f"{unit}\n" for unit in self.config["event_units"]))
+        run("systemctl", "stop", *self.config["event_units"], timeout=60)
+        open(self.stopped, "w", encoding="ascii").close()
+        run("systemctl", "start", *self.config["event_units"], timeout=60)
+
     def adopt(self) -> None:
-        """Let Tornado take over what was received."""
+        """Let Tornado take over what was received, or wait for what was announced."""
+        try:
+            if self.announced():
+                self.hold_events()
+                wait_until(lambda: not self.announced(), 2 * COMING_SECONDS)
+            folders = sorted(glob.glob(os.path.join(self.config["event_directory"], "adopt", "*.ready")))
+            files = [name for folder in folders for name in glob.glob(os.path.join(folder, "event_queues*.json"))]
+            if files and not self.events_stopped():
+                self.hold_events()
+            notices = self.place(folders)
+        finally:
+            for name in (self.adopting, self.stopped):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+        known = set(self.config["event_queues"])
+        self.broker.give((queue, body) for queue, body in notices if queue in known)
+        log(f"took over {len(files)} files of event queues and {len(notices)} notices")
+
+    def place(self, folders: Iterable[str]) -> list[tuple[str, str]]:
+        """Put event queues where Tornado looks for them, and return the notices that came with them."""
         user = pwd.getpwnam(self.config["user"])
-        folders = sorted(glob.glob(os.path.join(self.config["event_directory"], "adopt", "*.ready")))
-        files = [name for folder in folders for name in glob.glob(os.path.join(folder, "event_queues*.json"))]
-        if files:
-            run("systemctl", "stop", *self.config["event_units"], timeout=60)
+        notices: list[tuple[str, str]] = []
         # The folder is the application's: what is done in it is done with its rights.
         os.setegid(user.pw_gid)
         os.seteuid(user.pw_uid)
         try:
-            notices = []
             for folder in folders:
                 for name in glob.glob(os.path.join(folder, "event_queues*.json")):
                     os.replace(name, os.path.join(self.config["event_directory"], os.path.basename(name)))
@@ -454,11 +540,7 @@ class Host:
         finally:
             os.seteuid(0)
             os.setegid(0)
-        known = set(self.config["event_queues"])
-        self.broker.give((queue, body) for queue, body in notices if queue in known)
-        if files:
-            run("systemctl", "start", *self.config["event_units"], timeout=60)
-        log(f"took over {len(files)} files of event queues and {len(notices)} notices")
+        return notices
 
 
 def main() -> int:

@@ -15,7 +15,13 @@ from plugin_utils.application import units as systemd
 from tests.unit.app.paths import ROOT
 
 CONTRACT = yaml.safe_load((ROOT / "playbooks/profiles/standin.yml").read_text())["app_contract"]
-VALUES = {"deployment": "/d", "python": "/d/.venv/bin/python", "venv": "/d/.venv", "worker_run": "/lib/worker_run"}
+VALUES = {
+    "deployment": "/d",
+    "python": "/d/.venv/bin/python",
+    "venv": "/d/.venv",
+    "app_run": "/lib/app_run",
+    "adopting": "/run/adopting",
+}
 
 
 def assigned(text: str) -> dict:
@@ -85,7 +91,7 @@ def test_a_command_is_filled() -> None:
 
 
 def test_a_command_with_an_unknown_placeholder_is_refused() -> None:
-    with pytest.raises(AnsibleFilterError, match="wants {email}, known are: deployment"):
+    with pytest.raises(AnsibleFilterError, match="wants {email}, known are: "):
         commands.contract_command(["create", "{email}"], VALUES)
 
 

@@ -20,7 +20,8 @@ VALUES = {
     "python": "/d/.venv/bin/python",
     "venv": "/d/.venv",
     "programs": "/p",
-    "worker_run": "/lib/worker_run",
+    "app_run": "/lib/app_run",
+    "adopting": "/run/adopting",
 }
 TUSD = {"tusd": {"url": "https://example.com/tusd.tar.gz", "sha256": "ab" * 32}}
 
@@ -71,7 +72,7 @@ def test_a_queue_with_a_size_of_its_own_has_a_process_of_its_own() -> None:
 
 def test_one_process_works_on_every_queue() -> None:
     command = unit_files(workers="threads")["zulip-workers.service"]["vars"]["unit"]["exec"]
-    assert command.startswith("/d/.venv/bin/python /lib/worker_run /d/manage.py process_queue ")
+    assert command.startswith("/d/.venv/bin/python /lib/app_run --broker /d/manage.py process_queue ")
     assert command.split("--multi_threaded ")[1].split() == sorted(queue["name"] for queue in ZULIP["queues"])
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import tarfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,14 @@ class Peer:
     """Another app host."""
 
     def __init__(self, state: str = "inactive, holder: app1", takes: bool = True) -> None:
-        self.name, self.state, self.takes, self.got = "app2", state, takes, []
+        self.name, self.state, self.takes, self.got, self.told = "app2", state, takes, [], []
+
+    def announce(self) -> None:
+        self.told.append("coming")
+
+    def stopped(self, seconds: float) -> bool:
+        self.told.append("stopped?")
+        return True
 
     def send(self, data: bytes, seconds: float) -> bool:
         self.got.append(data)
@@ -62,8 +70,8 @@ class World:
             "host": "app1", "virtual_ip": "192.0.2.10", "haproxy_socket": str(base / "none"), "event_servers": [],
             "event_units": ["zulip-tornado@9800.service"], "event_directory": str(base / "tornado"),
             "event_queues": ["notify_tornado"], "work_queues": ["email_senders"], "peers": [], "ssh": ["ssh"],
-            "rabbitmq": {}, "settle_seconds": 0, "drain_seconds": 0.1, "hold_seconds": 15, "finish_seconds": 0.2,
-            "lease_program": "app_lease.py", "user": "zulip",
+            "rabbitmq": {}, "settle_seconds": 0, "stop_seconds": 1, "drain_seconds": 0.1, "hold_seconds": 15,
+            "finish_seconds": 0.2, "lease_program": "app_lease.py", "user": "zulip",
         }  # fmt: skip
         (base / "tornado").mkdir()
         (base / "active").write_text("1")
@@ -117,6 +125,15 @@ def test_clients_are_held_back_after_the_singletons_stopped(world: World) -> Non
     order = [world.called(part) for part in ("reload nginx", "stop zulip-singleton@*", "nft -f", "nft delete")]
     assert order == sorted(order)
     assert world.called("nft -f") < world.called(" release ")
+
+
+def test_the_peers_stop_listening_before_the_lease_moves(world: World) -> None:
+    peer = world.peers[0]
+    world.host.move()
+    assert peer.told == ["coming", "stopped?"]
+    # Nothing was given up until then.
+    told_at = world.called("stop zulip-singleton@*")
+    assert told_at < world.called("nft -f") < world.called(" release ")
 
 
 def test_what_workers_say_later_follows(world: World) -> None:
@@ -196,14 +213,69 @@ def test_what_holds_clients_back_ends_by_itself(address: str, kind: str) -> None
     assert f"{address} timeout 15s" in rules
 
 
-def test_adopting_needs_no_root_for_files_and_restarts_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are the tester's own."""
+    for name in ("seteuid", "setegid"):
+        monkeypatch.setattr(os, name, lambda number: None)
+    monkeypatch.setattr(app_move.pwd, "getpwnam", lambda name: type("User", (), {"pw_uid": 1, "pw_gid": 1}))
+
+
+@pytest.mark.usefixtures("plain")
+def test_tornado_waits_for_what_was_announced(world: World) -> None:
+    folder = world.base / "tornado/adopt"
+    folder.mkdir()
+    (folder / "1.coming").touch()
+    thread = threading.Thread(target=world.host.adopt)
+    thread.start()
+    assert app_move.wait_until(lambda: world.calls[-1:] == ["systemctl start zulip-tornado@9800.service"], 10)
+    assert (world.base / "adopting").read_text().split() == ["zulip-tornado@9800.service"]
+    assert world.host.events_stopped()
+    (folder / "2.ready").mkdir()
+    (folder / "2.ready/event_queues.9800.json").write_text("[2]")
+    (folder / "1.coming").unlink()
+    thread.join(10)
+    assert (world.base / "tornado/event_queues.9800.json").read_text() == "[2]"
+    assert not (world.base / "adopting").exists()
+    assert [call.split()[1] for call in world.calls] == ["stop", "start"]
+
+
+@pytest.mark.usefixtures("plain")
+def test_what_was_announced_long_ago_is_forgotten(world: World) -> None:
+    folder = world.base / "tornado/adopt"
+    folder.mkdir()
+    (folder / "1.coming").touch()
+    os.utime(folder / "1.coming", (0, 0))
+    world.host.adopt()
+    assert not list(folder.iterdir())
+    assert world.calls == []
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_peer_announces_and_then_sends(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stopped: bool
+) -> None:
+    queues = world.base / "event_queues.9800.json"
+    queues.write_text("[3]")
+    data = app_move.COMING + app_move.archive([str(queues)], [])
+    monkeypatch.setattr(sys, "stdin", type("Input", (), {"buffer": io.BytesIO(data)}))
+    monkeypatch.setattr(app_move, "wait_until", lambda condition, seconds: condition())
+    if stopped:
+        (world.base / "adopting.stopped").touch()
+    world.host.receive()
+    said = capsys.readouterr().out.split()
+    assert said[-2:] == ["STOPPED" if stopped else "RUNNING", "OK"]
+    (ready,) = (world.base / "tornado/adopt").iterdir()
+    assert ready.suffix == ".ready"
+    assert (ready / "event_queues.9800.json").read_text() == "[3]"
+
+
+@pytest.mark.usefixtures("plain")
+def test_adopting_needs_no_root_for_files_and_restarts_once(world: World) -> None:
     folder = world.base / "tornado/adopt/1.ready"
     folder.mkdir(parents=True)
     (folder / "event_queues.9800.json").write_text("[2]")
     (folder / app_move.NOTICES).write_text(json.dumps([["notify_tornado", "one"], ["other", "two"]]))
-    for name in ("seteuid", "setegid"):
-        monkeypatch.setattr(os, name, lambda number: None)
-    monkeypatch.setattr(app_move.pwd, "getpwnam", lambda name: type("User", (), {"pw_uid": 1, "pw_gid": 1}))
     world.host.broker.queues["notify_tornado"] = []
     world.host.adopt()
     assert (world.base / "tornado/event_queues.9800.json").exists()

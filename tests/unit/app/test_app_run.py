@@ -1,4 +1,4 @@
-"""A worker waits for its broker, and leaves nothing running behind its main thread."""
+"""What is missing is waited for, and nothing is left running behind the main thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.app.paths import ROOT
 
-PROGRAM = ROOT / "roles/app/files/worker_run"
+PROGRAM = ROOT / "roles/app/files/app_run"
 FILES = {
     "manage.py": """
         import sys
@@ -50,7 +50,7 @@ def listener():
         yield one
 
 
-def start(base: Path, port: int, end: str) -> subprocess.Popen[str]:
+def start(base: Path, port: int, end: str, *options: str) -> subprocess.Popen[str]:
     for name, text in FILES.items():
         path = base / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,8 @@ def start(base: Path, port: int, end: str) -> subprocess.Popen[str]:
         path.write_text("\n".join(line[8:] for line in lines) + "\n")
     for folder in ("zproject", "queues", "queues/management", "queues/management/commands"):
         (base / folder / "__init__.py").touch()
-    command = [sys.executable, PROGRAM, str(base / "manage.py"), "process_queue", "--queue_name", "emails"]
+    words = [str(base / "manage.py"), "process_queue", "--queue_name", "emails"]
+    command = [sys.executable, PROGRAM, *(options or ["--broker"]), *words]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("DJANGO_SETTINGS_MODULE", None)
     return subprocess.Popen(
@@ -94,3 +95,19 @@ def test_it_can_be_stopped_while_it_waits(tmp_path, listener):
         process.stderr.readline()
         process.terminate()
         assert process.wait(30) != 0
+
+
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_it_waits_for_a_file_to_go(tmp_path, left_behind):
+    there = tmp_path / "adopting"
+    there.touch()
+    if left_behind:
+        os.utime(there, (0, 0))
+    with start(tmp_path, 1, "sys.exit(0)", f"--gone={there}") as process:
+        assert process.stdout.readline() == "loaded\n"
+        if not left_behind:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            there.unlink()
+        assert process.communicate(timeout=60)[0] == "working on emails\n"
+    assert process.returncode == 0
