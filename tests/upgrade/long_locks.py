@@ -5,6 +5,7 @@ Not part of `tests/run`: pytest tests/upgrade/long_locks.py
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -30,8 +31,10 @@ class Transaction:
         )  # fmt: skip
 
     def __enter__(self) -> Transaction:
-        sql = "begin; select count(*) from zerver_message; select pg_sleep(1800);"
-        self.site.run(self.leader, f"systemd-run --uid=postgres --setenv=PGAPPNAME=report psql -d zulip -c '{sql}'")
+        sql = "begin; select count(*) from zulip.zerver_message; select pg_sleep(1800);"
+        self.site.run(
+            self.leader, f"systemd-run --collect --uid=postgres --setenv=PGAPPNAME=report psql -d zulip -c '{sql}'"
+        )
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -56,7 +59,8 @@ def test_a_migration_that_waits_gives_up_and_tries_again(site: Site, releases: d
                 # Meanwhile the older release goes on.
                 assert site.version() != releases["locks"]["version"]
             except BaseException:
-                os.killpg(process.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 raise
         load.mark("the transaction ends")
         assert process.wait(900) == 0, log.read_text()[-6000:]
