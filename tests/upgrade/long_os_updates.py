@@ -25,8 +25,10 @@ SOURCES = (
 REPOSITORY = r"""
 set -eu
 rm -rf /srv/updates && mkdir -p /srv/updates && cd /srv/updates
+# As Debian has them, also where an earlier run of this has raised the version; held ones too.
 dpkg-query -W -f '${db:Status-Abbrev} ${source:Package} ${binary:Package} ${Version}\n' |
-    awk -v wanted=' SOURCES ' '$1 == "ii" && index(wanted, " " $2 " ") {print $3, $4}' > /tmp/updates
+    sed 's/+lab[0-9]*$//' |
+    awk -v wanted=' SOURCES ' '$1 ~ /^[hi]i$/ && index(wanted, " " $2 " ") {print $3, $4}' > /tmp/updates
 apt-get -qq update
 apt-get -qq download $(sed 's/ /=/' /tmp/updates)
 for file in *.deb; do
