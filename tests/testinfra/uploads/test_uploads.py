@@ -39,17 +39,23 @@ def test_the_key_is_for_the_copying_user_alone(host, peers):
         assert (key.user, key.mode) == ("zulip", 0o600)
 
 
-def test_the_key_can_only_copy(host, peers):
+def test_the_key_can_only_copy_and_hand_event_queues_over(host, peers):
     with host.sudo():
         text = host.file("/home/zulip/.ssh/authorized_keys").content_string
     (line,) = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert re.match(r'restrict,from="[0-9a-f.:,]+",command="/usr/bin/rrsync -wo -no-lock [^"]+" ssh-', line)
+    assert re.match(r'restrict,from="[0-9a-f.:,]+",command="/usr/local/lib/zulip-ha/peer" ssh-', line)
     assert line.split('"')[1].split(",") == peers
+    program = host.file("/usr/local/lib/zulip-ha/peer")
+    assert (program.user, program.mode) == ("root", 0o755)
+    assert re.findall(r"^    (\S.*?)\) exec (\S+)", program.content_string, re.M) == [
+        ("adopt-events", "/usr/bin/python3"),
+        ("rsync\\ *", "/usr/bin/rrsync"),
+    ]
 
 
 def test_every_peer_answers_under_its_known_key_and_refuses_commands(host, peers):
     with host.sudo("zulip"):
         for peer in peers:
             answer = host.run(f"ssh -F {CONFIG}/ssh_config {peer} id")
-            assert "rrsync" in answer.stderr
+            assert answer.stderr.strip().endswith("not allowed: id")
             assert "uid=" not in answer.stdout
