@@ -111,19 +111,23 @@ def run(command: list[str], timeout: float) -> tuple[int, str]:
     return done.returncode, (done.stdout or done.stderr).strip()
 
 
+def show_units(properties: str, units: list[str], timeout: float) -> list[dict[str, str]]:
+    """Return properties of units, one dictionary for each."""
+    if not units:
+        return []
+    _, out = run(["systemctl", "show", f"--property={properties}", *units], timeout)
+    return [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in out.split("\n\n")]
+
+
 def units_state(wanted: list[str], timeout: float) -> dict[str, str]:
     """Return the state of wanted units that are not active."""
     states: dict[str, str] = {}
-    if wanted:
-        _, out = run(["systemctl", "show", "--property=Id,ActiveState,SubState,Names", *wanted], timeout)
-        seen: set[str] = set()
-        for block in out.split("\n\n"):
-            fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-            names = set(fields.get("Names", "").split()) | {fields.get("Id", "")}
-            seen |= names
-            if fields.get("ActiveState") not in ("active", "reloading"):
-                states[fields.get("Id", "?")] = fields.get("ActiveState", "unknown")
-        states.update({unit: "unknown" for unit in wanted if unit not in seen})
+    seen: set[str] = set()
+    for fields in show_units("Id,ActiveState,SubState,Names", wanted, timeout):
+        seen |= set(fields.get("Names", "").split()) | {fields.get("Id", "")}
+        if fields.get("ActiveState") not in ("active", "reloading"):
+            states[fields.get("Id", "?")] = fields.get("ActiveState", "unknown")
+    states.update({unit: "unknown" for unit in wanted if unit not in seen})
     return states
 
 
@@ -131,15 +135,12 @@ def failed_units(timeout: float) -> tuple[list[str], list[str]]:
     """Return the units that failed: those of timers apart."""
     _, out = run(["systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager"], timeout)
     failed = [line.split()[0] for line in out.splitlines() if line.split()]
-    if not failed:
-        return [], []
-    _, out = run(["systemctl", "show", "--property=Id,TriggeredBy", *failed], timeout)
-    jobs = set()
-    for block in out.split("\n\n"):
-        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if any(name.endswith(".timer") for name in fields.get("TriggeredBy", "").split()):
-            jobs.add(fields.get("Id", ""))
-    return [name for name in failed if name not in jobs], sorted(jobs & set(failed))
+    jobs = {
+        fields.get("Id", "")
+        for fields in show_units("Id,TriggeredBy", failed, timeout)
+        if any(name.endswith(".timer") for name in fields.get("TriggeredBy", "").split())
+    }
+    return [name for name in failed if name not in jobs], [name for name in failed if name in jobs]
 
 
 class Probe:
