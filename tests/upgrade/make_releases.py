@@ -103,6 +103,7 @@ def make(name: str, known: dict[str, dict[str, Any]], directory: Path) -> dict[s
         top.mkdir()
         tree.rename(top / f"standin-{version}")
         path = directory / f"{name}.tar.gz"
+        directory.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".part")
         pack_folder(top, ALWAYS_EXCLUDED, temporary)
         temporary.rename(path)
@@ -125,7 +126,6 @@ def main(arguments: Sequence[str]) -> int:
             parser.error(f"--base {text} names no two variants, known are: {', '.join(known)}")
         known[name]["base"] = base
     wanted = options.variants or list(known)
-    options.directory.mkdir(parents=True, exist_ok=True)
     print(json.dumps({name: make(name, known, options.directory) for name in wanted}, indent=2))
     return 0
 
