@@ -62,9 +62,20 @@ def rollback_problem(hosts: Iterable[str], hostvars: Mapping[str, Any], wanted: 
     return ""
 
 
+def other_release(hosts: Iterable[str], hostvars: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return the hosts that run a release other than the wanted one, of its manifest; without those that run none."""
+    running = {host: hostvars[host].get("release_running") or {} for host in hosts}
+    return [host for host, release in running.items() if release.get("id") and release["id"] != wanted.get("id")]
+
+
 class FilterModule:
     """Upgrade and rollback."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"changed_paths": changed_paths, "upgrade_plan": upgrade_plan, "rollback_problem": rollback_problem}
+        return {
+            "changed_paths": changed_paths,
+            "upgrade_plan": upgrade_plan,
+            "rollback_problem": rollback_problem,
+            "other_release": other_release,
+        }

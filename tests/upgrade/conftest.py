@@ -46,7 +46,8 @@ class Site(Lab):
         """Begin a verb; what it prints goes into a file."""
         OUT.mkdir(parents=True, exist_ok=True)
         log = OUT / f"{time.strftime('%H%M%S')}-{playbook}.log"
-        command = [f"{ROOT}/.venv/bin/ansible-playbook", f"playbooks/{playbook}.yml", *options]
+        path = "site.yml" if playbook == "site" else f"playbooks/{playbook}.yml"
+        command = [f"{ROOT}/.venv/bin/ansible-playbook", path, *options]
         environment = {**os.environ, "ANSIBLE_CONFIG": f"{ROOT}/ansible.cfg", "ANSIBLE_FORCE_COLOR": "0"}
         with log.open("wb") as stream:
             process = subprocess.Popen(

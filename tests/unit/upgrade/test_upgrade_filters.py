@@ -71,3 +71,10 @@ def hosts(**names: tuple[str, bool]) -> dict[str, dict[str, Any]]:
 def test_a_way_back_that_is_none(found: dict[str, dict[str, Any]], wanted: str, words: str) -> None:
     problem = upgrade.rollback_problem(found, found, wanted)
     assert (words in problem) if words else problem == ""
+
+
+def test_hosts_of_another_release_are_those_that_run_one() -> None:
+    running = {"a1": {"release_running": {}}, "a2": {"release_running": {"id": "new"}}, "a3": {}}
+    assert upgrade.other_release(running, running, {"id": "new"}) == []
+    running["a3"] = {"release_running": {"id": "old"}}
+    assert upgrade.other_release(running, running, {"id": "new"}) == ["a3"]
