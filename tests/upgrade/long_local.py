@@ -16,7 +16,7 @@ from tests.upgrade.test_upgrade import source
 
 EDITED = "/etc/nginx/nginx.conf"
 EDIT = "# edited by hand"
-LOCAL = f"""---
+LOCAL = """---
 nginx_server_snippets:
   - name: lab
     content: |
