@@ -493,27 +493,49 @@ class Etcd:
 # --- the host: files, units, cache, health ---------------------------------------------------------------------------
 
 
-def systemctl(*arguments: str, timeout: float = 1.5) -> str:
+# Seconds for one call of systemctl, and for one of a host that steps down after earlier ones took too long.
+PATIENCE, PATIENCE_MAX = 1.5, 6.0
+# How long `fence` tries again; systemd ends it after TimeoutStopSec.
+FENCE_SECONDS = 8.0
+
+
+def systemctl(*arguments: str, timeout: float = PATIENCE, beat: Callable[[], None] = lambda: None) -> str:
+    end = clock() + timeout
     try:
-        done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise Slow(f"systemctl {arguments[0]} did not end within {timeout:g} s") from error
+        with subprocess.Popen(
+            ["systemctl", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            while True:
+                try:
+                    output, errors = process.communicate(timeout=max(0.0, min(0.5, end - clock())))
+                    break
+                except subprocess.TimeoutExpired as error:
+                    if clock() >= end:
+                        process.kill()
+                        raise Slow(f"systemctl {arguments[0]} did not end within {timeout:g} s") from error
+                    beat()
     except OSError as error:
         raise ActionError(f"systemctl {arguments[0]}: {error}") from error
-    if done.returncode:
-        raise ActionError(f"systemctl {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
-    return done.stdout
+    if process.returncode:
+        raise ActionError(f"systemctl {' '.join(arguments)}: {errors.strip() or process.returncode}")
+    return output
 
 
 PROPERTIES = "LoadState,ActiveState,ConsistsOf,Job,NRestarts,InactiveExitTimestampMonotonic"
 
 
-def show_units(units: Iterable[str], timeout: float = 1.5) -> dict[str, dict[str, str]]:
+def show_units(
+    units: Iterable[str], timeout: float = PATIENCE, beat: Callable[[], None] = lambda: None
+) -> dict[str, dict[str, str]]:
     """Properties of many units in one call, by the name that was asked for."""
     names = list(units)
     if not names:
         return {}
-    text = systemctl("show", f"--property={PROPERTIES}", *names, timeout=timeout)
+    text = systemctl("show", f"--property={PROPERTIES}", *names, timeout=timeout, beat=beat)
     blocks = text.strip().split("\n\n")
     return {
         name: dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -524,6 +546,7 @@ def show_units(units: Iterable[str], timeout: float = 1.5) -> dict[str, dict[str
 class Host:
     def __init__(self, config: Config, beat: Callable[[], None] = lambda: None) -> None:
         self.config, self.beat = config, beat
+        self.patience = PATIENCE
 
     def flush_cache(self) -> None:
         if self.config.memcached:
@@ -554,22 +577,37 @@ class Host:
 
     def stop_target(self, grace: float) -> None:
         """Stop the target and what belongs to it; kill what is still there after the time of grace."""
+        try:
+            self._stop_target(grace)
+        except Slow:
+            # The same again in the same time may fail for ever where CPU is short, and nobody would contend.
+            self.patience = min(2 * self.patience, PATIENCE_MAX)
+            raise
+        self.patience = PATIENCE
+
+    def _stop_target(self, grace: float) -> None:
         end = clock() + grace
-        target = show_units([self.config.target])[self.config.target]
+        target = self._show([self.config.target])[self.config.target]
         members = target.get("ConsistsOf", "").split()
         if target["LoadState"] == "loaded":
-            systemctl("stop", "--no-block", self.config.target, *members)
+            self._ask("stop", "--no-block", self.config.target, *members)
         while True:
             self.beat()
-            states = show_units(members)
+            states = self._show(members)
             left = [name for name in members if states[name]["ActiveState"] not in ("inactive", "failed")]
             if not left:
                 return
             if clock() >= end:
                 log(f"killing what did not stop within {grace:.1f} s: {' '.join(left)}", 4)
-                systemctl("kill", "--signal=SIGKILL", *left)
+                self._ask("kill", "--signal=SIGKILL", *left)
                 return
             time.sleep(0.1)
+
+    def _ask(self, *arguments: str) -> None:
+        systemctl(*arguments, timeout=self.patience, beat=self.beat)
+
+    def _show(self, units: list[str]) -> dict[str, dict[str, str]]:
+        return show_units(units, timeout=self.patience, beat=self.beat)
 
     def _write(self, name: str, value: bytes) -> None:
         """In place, so that a full /run cannot keep a host from stepping down."""
@@ -877,7 +915,11 @@ def main() -> int:
             return 0
         if arguments.verb == "fence":
             config = Config.load(arguments.config)
-            undo(Host(config), config.margin * 0.7)
+            host = Host(config)
+            end = clock() + FENCE_SECONDS
+            while not undo(host, config.margin * 0.7):
+                if clock() >= end:
+                    return 1
             return 0
         line = f"release {arguments.seconds}" if arguments.verb == "release" else arguments.verb
         status = ask(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import os
 import random
 import socket
 import struct
@@ -457,17 +458,55 @@ def test_a_configuration_with_too_wide_a_margin_is_refused(tmp_path):
 
 def test_units_are_read_from_one_call(monkeypatch):
     text = "LoadState=loaded\nActiveState=active\n\nLoadState=not-found\nActiveState=inactive\n"
-    monkeypatch.setattr(app_lease, "systemctl", lambda *arguments, timeout: text)
+    monkeypatch.setattr(app_lease, "systemctl", lambda *arguments, timeout, beat: text)
     config = dataclasses.replace(CONFIG, units=("gone.service",))
     assert app_lease.check_host(config) == (["gone.service is not installed"], False)
 
 
 def test_a_machine_too_slow_to_ask_systemd_is_not_taken_for_dead(monkeypatch):
-    def slow(*arguments, timeout):
+    def slow(*arguments, timeout, beat):
         raise app_lease.Slow("systemctl show")
 
     monkeypatch.setattr(app_lease, "systemctl", slow)
     assert app_lease.check_host(dataclasses.replace(CONFIG, units=("nginx.service",))) == ([], False)
+
+
+def test_stepping_down_takes_more_time_where_the_machine_is_slow(monkeypatch, tmp_path):
+    """A host that never gets to know that it is inactive would never contend."""
+    program = tmp_path / "systemctl"
+    program.write_text(
+        "#!/bin/sh\nsleep 0.8\n"
+        'for word; do case "$word" in *.*) printf "LoadState=loaded\nConsistsOf=\n\n" ;; esac; done\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(app_lease, "PATIENCE", 0.3)
+    beats = []
+    host = app_lease.Host(CONFIG, lambda: beats.append(1))
+    tries = 1
+    while True:
+        try:
+            host.stop_target(0.1)
+            break
+        except app_lease.Slow:
+            tries += 1
+    assert 2 <= tries <= 6
+    assert host.patience == 0.3
+    # The watchdog has to hear of it while a call waits.
+    assert beats
+
+
+def test_fencing_is_tried_again_until_it_is_done(monkeypatch, tmp_path):
+    path = tmp_path / "lease.json"
+    path.write_text(json.dumps(dataclasses.asdict(CONFIG)))
+    monkeypatch.setattr(sys, "argv", ["app_lease", "--config", str(path), "fence"])
+    answers = [False, False, True]
+    monkeypatch.setattr(app_lease, "undo", lambda host, grace: answers.pop(0))
+    assert app_lease.main() == 0
+    assert answers == []
+    monkeypatch.setattr(app_lease, "undo", lambda host, grace: False)
+    monkeypatch.setattr(app_lease, "FENCE_SECONDS", 0)
+    assert app_lease.main() == 1
 
 
 def test_probes_name_what_does_not_answer(tmp_path, monkeypatch):
