@@ -46,6 +46,8 @@ RESERVED_PARAMETERS = frozenset(
         "unix_socket_directories",
     }
 )
+# A name that pg_hba.conf takes as it stands; in quotes, its words for several databases are names like any other.
+HBA_NAME = re.compile(r"(?!(?:all|sameuser|samerole|samegroup|replication)$)[a-z_][a-z0-9_]*")
 PARAMETER_NAME = re.compile(r"[a-z_][a-z0-9_.]*")
 SCRAM = re.compile(r"SCRAM-SHA-256\$(\d+):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
 
@@ -107,6 +109,33 @@ def postgresql_file(item: Mapping[str, str], directory: str) -> dict[str, str]:
     return {"path": f"{directory}/{item['key']}", "content": item["value"], "variable": "postgresql_tsearch_files"}
 
 
+def _hba_name(name: str) -> str:
+    """Return the name of a database or role as pg_hba.conf takes it."""
+    return name if HBA_NAME.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+
+
+def _hba_address(address: str) -> str:
+    """Return an address or network as pg_hba.conf takes it."""
+    return address if "/" in address else f"{address}/{128 if ':' in address else 32}"
+
+
+def postgresql_hba(
+    users: Iterable[Mapping[str, Any]], databases: Iterable[Mapping[str, Any]], addresses: Iterable[str]
+) -> list[str]:
+    """Return the lines of pg_hba.conf by which roles come in, each once, in the order of what was given.
+
+    databases, addresses: for roles that name none of their own.
+    """
+    usual = {"databases": [database["name"] for database in databases], "addresses": list(addresses)}
+    lines: dict[str, None] = {}
+    for user in users:
+        own = usual | {name: user[name] for name in usual if user.get(name) is not None}
+        where = ",".join(map(_hba_name, dict.fromkeys(own["databases"])))
+        for address in own["addresses"] if where else ():
+            lines[f"hostssl {where} {_hba_name(user['name'])} {_hba_address(address)} scram-sha-256"] = None
+    return list(lines)
+
+
 def scram_matches(verifier: str | None, password: str) -> bool:
     """Tell whether a SCRAM-SHA-256 verifier, as in pg_authid, was made from this password."""
     found = SCRAM.fullmatch(verifier or "")
@@ -131,6 +160,11 @@ def _setting_sql(role: str, name: str, value: Any) -> str:
     return f'ALTER ROLE "{role}" SET {name} = {text}'
 
 
+def _quoted(name: str) -> str:
+    """Return a name as SQL takes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _same_setting(name: str, wanted: Any, found: str | None) -> bool:
     """Compare a wanted value with one from pg_db_role_setting."""
     if found is None:
@@ -146,7 +180,7 @@ def postgresql_pending(
     """Return what the cluster lacks, out of what `state.sql` printed: one JSON object a line.
 
     The first is of the cluster, each further one of a database. Returns `users`, `databases` and `schemas` to create or
-    correct, `statements` (SQL) for the settings of roles, and `errors` of the configuration files.
+    correct, `statements` (SQL) for the settings and memberships of roles, and `errors` of the configuration files.
     """
     cluster, *inside = [json.loads(line) for line in state if line.strip()]
     schemas = {item["database"]: item["schemas"] for item in inside}
@@ -166,6 +200,12 @@ def postgresql_pending(
             _setting_sql(user["name"], name, value)
             for name, value in (user.get("settings") or {}).items()
             if not _same_setting(name, value, settings.get(name))
+        ]
+        member_of = (role or {}).get("member_of") or []
+        pending["statements"] += [
+            f"GRANT {_quoted(group)} TO {_quoted(user['name'])}"
+            for group in dict.fromkeys(user.get("grants") or ())
+            if group not in member_of
         ]
     for database in databases:
         if cluster["databases"].get(database["name"]) != database["owner"]:
@@ -188,6 +228,7 @@ class FilterModule:
             "endpoint": endpoint,
             "endpoints": endpoints,
             "postgresql_file": postgresql_file,
+            "postgresql_hba": postgresql_hba,
             "postgresql_memory": postgresql_memory,
             "postgresql_parameters": postgresql_parameters,
             "postgresql_value": postgresql_value,

@@ -143,6 +143,21 @@ def test_the_database_is_as_the_application_wants_it(host):
     assert sql(host, "SELECT rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles WHERE rolname = 'zulip'") == "f"
 
 
+def test_the_monitor_reads_all_and_changes_nothing(host):
+    """From the hosts of the groups backup and monitor alone, one line for each of them."""
+    rights = "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication FROM pg_roles WHERE rolname = 'monitor'"
+    assert sql(host, rights) == "f"
+    member = "SELECT roleid::regrole FROM pg_auth_members WHERE member = 'monitor'::regrole"
+    assert sorted(sql(host, member).splitlines()) == ["pg_monitor", "pg_read_all_data"]
+    may = "SELECT has_schema_privilege('monitor', 'zulip', right_) FROM unnest('{usage,create}'::text[]) right_"
+    assert sql(host, may, "zulip").splitlines() == ["t", "f"]
+    rules = "SELECT address || ' ' || array_to_string(database, ',') FROM pg_hba_file_rules"
+    found = sql(host, f"{rules} WHERE 'monitor' = ANY (user_name)").splitlines()
+    wanted = "{{ (groups['backup'] + groups['monitor']) | site_addresses(hostvars) }}"
+    addresses = host.ansible("ansible.builtin.debug", json.dumps({"msg": wanted}))["msg"]
+    assert found == [f"{address} zulip,postgres" for address in addresses]
+
+
 def test_patroni_tells_anyone_but_obeys_only_who_may(host):
     known = f"--cacert {PKI}/ca.pem"
     with_certificate = f"{known} --cert {PKI}/node.pem --key {PKI}/node.key"

@@ -24,8 +24,9 @@ def verifier(password, salt=b"0123456789abcdef", iterations=4096):
     return f"SCRAM-SHA-256${iterations}:{text[0]}${text[1]}:{text[2]}"
 
 
-def role(password="secret", login=True, settings=None):
-    return {"login": login, "verifier": verifier(password) if password else None, "settings": settings}
+def role(password="secret", login=True, settings=None, member_of=None):
+    stored = verifier(password) if password else None
+    return {"login": login, "verifier": stored, "settings": settings, "member_of": member_of}
 
 
 def state(roles=None, databases=None, inside=(), errors=()):
@@ -113,6 +114,70 @@ def test_other_settings_are_compared_and_quoted():
     user = {"name": "app", "password": "secret", "settings": {"work_mem": "8MB", "jit": False}}
     found = state({"app": role(settings=["work_mem=4MB", "jit=off"])})
     assert postgresql.postgresql_pending(found, [user], [])["statements"] == ["ALTER ROLE \"app\" SET work_mem = '8MB'"]
+
+
+MONITOR = {"name": "monitor", "password": "secret", "grants": ["pg_monitor", "pg_read_all_data"]}
+
+
+@pytest.mark.parametrize(
+    ("member_of", "missing"),
+    [
+        (None, ["pg_monitor", "pg_read_all_data"]),
+        (["pg_monitor"], ["pg_read_all_data"]),
+        (["pg_read_all_data", "pg_monitor", "more"], []),
+    ],
+)
+def test_a_role_becomes_a_member_of_what_it_is_not_yet(member_of, missing):
+    found = state({"monitor": role(member_of=member_of)})
+    expected = [f'GRANT "{group}" TO "monitor"' for group in missing]
+    assert postgresql.postgresql_pending(found, [MONITOR], []) == {**NOTHING, "statements": expected}
+
+
+def test_a_new_role_becomes_a_member_after_it_was_made():
+    pending = postgresql.postgresql_pending(state(), [MONITOR], [])
+    assert [user["name"] for user in pending["users"]] == ["monitor"]
+    assert pending["statements"] == ['GRANT "pg_monitor" TO "monitor"', 'GRANT "pg_read_all_data" TO "monitor"']
+
+
+def test_a_role_of_an_odd_name_is_quoted():
+    user = {"name": 'a"b', "password": "secret", "grants": ["c d"]}
+    found = state({'a"b': role()})
+    assert postgresql.postgresql_pending(found, [user], [])["statements"] == ['GRANT "c d" TO "a""b"']
+
+
+def hba(*users, databases=(DATABASE,), addresses=("10.0.0.1", "fd00::2")):
+    return postgresql.postgresql_hba(users, databases, addresses)
+
+
+def test_a_role_comes_in_to_all_databases_from_all_clients():
+    assert hba(USER) == [
+        "hostssl zulip zulip 10.0.0.1/32 scram-sha-256",
+        "hostssl zulip zulip fd00::2/128 scram-sha-256",
+    ]
+
+
+def test_a_role_with_databases_and_addresses_of_its_own():
+    own = {**MONITOR, "databases": ["zulip", "postgres"], "addresses": ["10.0.0.3", "10.1.0.0/16"]}
+    assert hba(own) == [
+        "hostssl zulip,postgres monitor 10.0.0.3/32 scram-sha-256",
+        "hostssl zulip,postgres monitor 10.1.0.0/16 scram-sha-256",
+    ]
+
+
+def test_no_line_is_there_twice():
+    own = {**MONITOR, "databases": ["zulip", "zulip"], "addresses": ["10.0.0.3", "10.0.0.3", "10.0.0.3/32"]}
+    assert hba(own, own) == ["hostssl zulip monitor 10.0.0.3/32 scram-sha-256"]
+
+
+@pytest.mark.parametrize("nothing", [{"databases": []}, {"addresses": []}])
+def test_a_role_with_nowhere_to_go_has_no_line(nothing):
+    assert hba({**USER, **nothing}) == []
+    assert hba({**USER, "databases": None, "addresses": None}) == hba(USER)
+
+
+def test_words_of_pg_hba_are_names_when_they_are_ours():
+    odd = {"name": "My-User", "databases": ["all", "replication", "all_of_it"], "addresses": ["10.0.0.1"]}
+    assert hba(odd) == ['hostssl "all","replication",all_of_it "My-User" 10.0.0.1/32 scram-sha-256']
 
 
 def test_errors_of_the_files_are_passed_on():
