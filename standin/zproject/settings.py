@@ -128,7 +128,10 @@ DATABASES: dict[str, dict[str, Any]] = {
     }
 }
 if REMOTE_POSTGRES_HOST:
-    DATABASES["default"]["OPTIONS"]["sslmode"] = REMOTE_POSTGRES_SSLMODE
+    DATABASES["default"]["OPTIONS"]["sslmode"] = REMOTE_POSTGRES_SSLMODE or "verify-full"
+    if "," in REMOTE_POSTGRES_HOST:
+        # Of several hosts, the one that can be written to.
+        DATABASES["default"]["OPTIONS"]["target_session_attrs"] = "read-write"
 
 CACHES: dict[str, dict[str, Any]] = {
     "default": {

@@ -87,22 +87,37 @@ def test_systemd_reads_every_unit(lab: Lab, release: str) -> None:
     assert text == ""
 
 
-@pytest.mark.parametrize("release", RELEASES)
-def test_python_reads_the_settings(lab: Lab, release: str) -> None:
+def read_settings(lab: Lab, release: str, environment: str = "") -> dict[str, Any]:
+    """Return what the release's settings file sets."""
     text = inside(
         lab,
         release,
-        'python3 -m py_compile /etc/zulip/settings.py; cd /; python3 -c "import json, runpy; '
+        f'python3 -m py_compile /etc/zulip/settings.py; cd /; {environment} python3 -c "import json, runpy; '
         'names = runpy.run_path(\\"/etc/zulip/settings.py\\"); '
         'print(json.dumps({name: value for name, value in names.items() if name.isupper()}, default=str))"',
     )
-    settings: dict[str, Any] = json.loads(text)
+    return json.loads(text)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_python_reads_the_settings(lab: Lab, release: str) -> None:
+    settings = read_settings(lab, release)
     assert settings["EXTERNAL_HOST"] == "chat.zulip-ha.test"
     assert settings["TEST_EXPRESSION"] == "1 day, 0:00:00"
     assert settings["TEST_NUMBER"] == 5
     assert settings["AUTHENTICATION_BACKENDS"] == ["zproject.backends.EmailAuthBackend"]
     assert ("LOCAL_UPLOADS_DIR" in settings) is (release != "11.5")
     assert settings["CAMO_URI"] == ("" if release == "11.5" else "/external_content/")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_command_is_led_to_a_restored_copy(lab: Lab, release: str) -> None:
+    live = read_settings(lab, release, "ZULIP_HA_DATABASE=direct")
+    copy = read_settings(lab, release, "ZULIP_HA_DATABASE_HOST=192.0.2.9 ZULIP_HA_DATABASE_PORT=5433")
+    names = ["REMOTE_POSTGRES_HOST", "REMOTE_POSTGRES_PORT", "REMOTE_POSTGRES_SSLMODE"]
+    assert [live[name] for name in names] == ["127.0.0.1", "5000", "verify-full"]
+    assert [copy[name] for name in names] == ["192.0.2.9", "5433", "verify-full"]
+    assert copy["MEMCACHED_LOCATION"] != live["MEMCACHED_LOCATION"]
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
+from plugin_utils.application.commands import contract_command
 from plugin_utils.application.versions import contract_for, release_number
 from tests.unit.app.paths import ROOT
 
@@ -65,6 +66,23 @@ def test_queues_are_those_that_the_release_was_found_to_have() -> None:
     assert found == [{"name": "a", "memory": {"high": "1G", "max": "1G"}}, {"name": "c"}]
     # A release whose survey found nothing has what the contract says.
     assert contract_for(contract, "9", {"queues": []})["queues"] == contract["queues"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_application_can_be_read_and_exported(profile: str, release: str) -> None:
+    values = {"python": "/v/python", "deployment": "/d", "realm": "", "directory": "/srv/export"}
+    known = contract_for(PROFILES[profile], release)["commands"]
+    read = contract_command(known["read_message"], values)
+    assert read[:2] == ["/v/python", "/d/manage.py"]
+    compile(read[-1], "read_message", "exec")
+    # All on one line, or a shell of Django's would ask for more.
+    assert "\n" not in read[-1]
+    assert contract_command(known["export_organization"], values)[2:] == [
+        "export",
+        "--realm=",
+        "--output=/srv/export/export",
+    ]
 
 
 @pytest.mark.parametrize(

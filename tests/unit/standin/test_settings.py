@@ -71,6 +71,20 @@ def test_settings_may_depend_on_the_environment(site):
     assert evaluate(directory, "s.DATABASES['default']['PORT']", ZULIP_HA_DATABASE="direct") == 5000
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ('REMOTE_POSTGRES_HOST = ""', [None, None]),
+        ('REMOTE_POSTGRES_HOST = "db1"\nREMOTE_POSTGRES_SSLMODE = ""', ["verify-full", None]),
+        ('REMOTE_POSTGRES_HOST = "db1,db2"\nREMOTE_POSTGRES_SSLMODE = "require"', ["require", "read-write"]),
+    ],
+)
+def test_database_options_are_as_zulips(site, lines, expected):
+    options = "s.DATABASES['default']['OPTIONS']"
+    asked = f"[{options}.get('sslmode'), {options}.get('target_session_attrs')]"
+    assert evaluate(site(MINIMAL + lines + "\n"), asked) == expected
+
+
 def test_database_name_comes_from_zulip_conf(site):
     directory = site(zulip__conf="[postgresql]\ndatabase_name = other\n")
     assert evaluate(directory, "s.DATABASES['default']['NAME']") == "other"
