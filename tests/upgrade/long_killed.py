@@ -11,8 +11,8 @@ import signal
 import time
 from typing import Any
 
-from tests.lab.support import wait_for
-from tests.upgrade.conftest import ROOT, Load, Site
+from tests.lab.support import ROOT, wait_for
+from tests.lab.verbs import Site
 from tests.upgrade.test_upgrade import source
 
 PHASES = ("check", "unpack", "plan", "before", "migrate", "spares", "gate", "active host", "after")
@@ -35,7 +35,7 @@ def phase_of(name: str) -> str:
 
 def test_a_run_that_is_killed_is_finished_by_the_next(site: Site, releases: dict[str, Any]) -> None:
     killed = []
-    with Load("killed") as load:
+    with site.load("killed") as load:
         for number, phase in enumerate(PHASES):
             before = reports()
             process, _ = site.start("upgrade", *source(releases, "expand"))

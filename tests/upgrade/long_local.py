@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.upgrade.conftest import ROOT, Site
+from tests.lab.support import ROOT
+from tests.lab.verbs import Site
 from tests.upgrade.test_upgrade import source
 
 EDITED = "/etc/nginx/nginx.conf"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.support import wait_for
-from tests.upgrade.conftest import Load, Site
+from tests.lab.verbs import Site
 from tests.upgrade.test_upgrade import source
 
 RETRIES = re.compile(r"FAILED - RETRYING: \[\w+\]: Migrations \| Apply them")
@@ -49,7 +49,7 @@ def retries(log: Path) -> int:
 
 
 def test_a_migration_that_waits_gives_up_and_tries_again(site: Site, releases: dict[str, Any]) -> None:
-    with Load("locks") as load:
+    with site.load("locks") as load:
         with Transaction(site):
             load.mark("upgrade behind a long transaction")
             process, log = site.start("upgrade", *source(releases, "locks"))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.upgrade.conftest import Load, Site
+from tests.lab.verbs import Site
 
 SOURCES = (
     "etcd", "haproxy", "keepalived", "memcached", "nginx", "openssl", "patroni", "pgbouncer", "postgresql-15",
@@ -63,7 +63,7 @@ def updates(site: Site) -> Iterator[str]:
 
 
 def test_updates_of_all_hosts_fail_no_request(site: Site, updates: str) -> None:
-    with Load("os_updates") as load:
+    with site.load("os_updates") as load:
         load.mark("os_updates")
         done = site.play("os_updates")
         load.mark("end")

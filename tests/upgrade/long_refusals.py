@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.lab.support import wait_for
-from tests.upgrade.conftest import OUT, ROOT, Run, Site
+from tests.lab.support import ROOT, wait_for
+from tests.lab.verbs import Site, refused
+from tests.upgrade.conftest import OUT
 
 
 def artefact(site: Site, name: str, **manifest: Any) -> Path:
@@ -41,15 +42,6 @@ def stopped(site: Site, node: str, unit: str) -> Iterator[None]:
     finally:
         site.run(node, f"systemctl start {unit}")
         wait_for("a healthy site", lambda: site.play("health").status == 0, 120)
-
-
-def refused(done: Run, words: str) -> None:
-    """One line that says it, and no host was changed."""
-    assert done.status != 0, done.text[-3000:]
-    assert words in done.refusal, done.refusal or done.text[-3000:]
-    changed = {host: count for host, count in done.changed().items() if host != "localhost"}
-    assert not any(changed.values()), changed
-    print(f"\n{done.refusal}")
 
 
 def test_a_git_ref_that_does_not_exist(site: Site) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.upgrade.conftest import ROOT, Site
+from tests.lab.support import ROOT
+from tests.lab.verbs import Site
 from tests.upgrade.test_upgrade import source
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.upgrade.conftest import OUT, ROOT, Load, Site
+from tests.lab.support import ROOT
+from tests.lab.verbs import Site
+from tests.upgrade.conftest import OUT
 
 STEPS = (("upgrade", "expand"), ("rollback", "base"), ("upgrade", "code"))
 """A release with a migration that the older code can live with, back over it, and a release of code alone."""
@@ -21,7 +23,7 @@ def source(releases: dict[str, Any], name: str) -> list[str]:
 
 def test_upgrades_and_a_rollback_fail_no_request(site: Site, releases: dict[str, Any]) -> None:
     versions = {"base": site.version(), **{name: release["version"] for name, release in releases.items()}}
-    with Load("rolling") as load:
+    with site.load("rolling") as load:
         for verb, name in STEPS:
             load.mark(f"{verb} {name}")
             done = site.play(verb, *(source(releases, name) if verb == "upgrade" else []))
@@ -61,7 +63,7 @@ def test_a_migration_that_breaks_older_code_is_refused(site: Site, releases: dic
 
 
 def test_offline_shows_the_maintenance_page_and_loses_nothing(site: Site, releases: dict[str, Any]) -> None:
-    with Load("offline") as load:
+    with site.load("offline") as load:
         load.mark("upgrade breaks, offline")
         done = site.play("upgrade", *source(releases, "breaks"), "-e", "strategy=offline")
         load.mark("end")
