@@ -55,7 +55,7 @@ from ansible.utils.vars import load_extra_vars
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
-from plugin_utils.validation import application, controller, known, stamp, topology, variables  # noqa: E402
+from plugin_utils.validation import application, backup, controller, known, stamp, topology, variables  # noqa: E402
 from plugin_utils.validation.places import at, place, short  # noqa: E402
 
 display = Display()
@@ -73,6 +73,7 @@ _SITE_VALUES = (
     "release_directory",
     stamp.VALUE,
     *application.VALUES,
+    *backup.VALUES,
 )
 
 
@@ -138,6 +139,8 @@ class ActionModule(ActionBase):
         yield from topology.identity_problems(site)
         yield from topology.address_problems(site)
         yield from application.application_problems(values, source)
+        if groups.get("backup"):
+            yield from backup.backup_problems(values, source)
         yield from controller.profile_problems(values["app_profile"], ROOT, site.where("app_profile"))
         if options["secrets"]:
             yield from self._secret_problems(repository.secrets, shared, source, sources)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 # Prefixes that are ours although no role has that name.
-PREFIXES = ("site_", "zulip_", "vault_", "edge_", "app_", "local_edits")
+PREFIXES = ("site_", "zulip_", "vault_", "edge_", "app_", "backup_", "local_edits")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

@@ -220,6 +220,32 @@ def compose(text: str, made: Mapping[str, str], file: Path) -> str:
     return result
 
 
+def revise(text: str, values: Mapping[str, str], file: Path, why: str) -> str:
+    """Return the text with other values for secrets that are there; each old line stays above as a comment, with why.
+
+    What is not there is added. All else stays letter for letter.
+    """
+    before = parse(text, file)
+    result = text
+    for name, value in values.items():
+        if before.get(name) in (None, "", value):
+            continue
+        # On one line, and what follows belongs to something else.
+        line = re.compile(rf"^{re.escape(name)}:[ \t].*\n(?![ \t])", re.MULTILINE)
+
+        def revised(found: re.Match[str], name: str = name, value: str = value) -> str:
+            return f"# {why}: {found.group()}" + _lines(name, value)
+
+        result, count = line.subn(revised, result if result.endswith("\n") else result + "\n")
+        if count != 1:
+            raise SecretsError(f"`{name}` in {file} is not on one line of its own; change it with ansible-vault edit")
+    new = {name: value for name, value in values.items() if before.get(name) in (None, "")}
+    result = compose(result, new, file) if new else result
+    if parse(result, file) != {**before, **values}:
+        raise SecretsError(f"{file} cannot be changed line by line; change it with ansible-vault edit {file}")
+    return result
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a lock on a folder, so that two runs do not overwrite each other's secrets."""

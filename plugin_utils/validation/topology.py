@@ -13,6 +13,8 @@ from .places import at, place
 
 REQUIRED = ("app", "database", "quorum", "backup", "monitor")
 OPTIONAL = ("builder",)
+MAY_BE_EMPTY = ("backup",)
+"""Left empty on purpose: a site without backups. One that is forgotten is missing."""
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
 _MAIL = re.compile(r"[^@\s]+@[^@\s]+\Z")
 
@@ -58,7 +60,7 @@ def group_problems(site: Site) -> Iterable[str]:
         close = difflib.get_close_matches(group, strangers, n=1, cutoff=0.75)
         if close:
             yield at(site.inventory, f"group `{group}` is missing; do you mean it by `{close[0]}`? Rename that group")
-        elif group in REQUIRED:
+        elif group in REQUIRED and not (group in MAY_BE_EMPTY and group in site.groups):
             state = "is empty; put" if group in site.groups else "is missing; add it with"
             yield at(site.inventory, f"group `{group}` {state} at least one host")
     quorum = site.groups.get("quorum") or []

@@ -15,6 +15,8 @@ LISTED_SKIPS = (
     "this site has no second",
     "this site keeps uploads in S3",
     "this site's edge is external",
+    "this site has no restore drill",
+    "this site keeps its backups in S3",
 )
 
 

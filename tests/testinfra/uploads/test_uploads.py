@@ -42,7 +42,12 @@ def test_the_key_is_for_the_copying_user_alone(host, peers):
 def test_the_key_can_only_copy_and_hand_event_queues_over(host, peers):
     with host.sudo():
         text = host.file("/home/zulip/.ssh/authorized_keys").content_string
-    (line,) = [line for line in text.splitlines() if line and not line.startswith("#")]
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    # Whoever else may come in, may do one thing too.
+    assert [
+        line for line in lines if not re.match(r'restrict,from="[0-9a-f.:,]+",command="/[\w./-]+" ssh-', line)
+    ] == []
+    (line,) = [line for line in lines if 'command="/usr/local/lib/zulip-ha/peer"' in line]
     assert re.match(r'restrict,from="[0-9a-f.:,]+",command="/usr/local/lib/zulip-ha/peer" ssh-', line)
     assert line.split('"')[1].split(",") == peers
     program = host.file("/usr/local/lib/zulip-ha/peer")

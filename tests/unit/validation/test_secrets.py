@@ -95,6 +95,37 @@ def test_text_that_can_be_extended(text: str) -> None:
     assert secrets.parse(result, FILE) == {**secrets.parse(text, FILE), "b": "it's", "c": "two\nlines\n"}
 
 
+def test_another_value_keeps_the_old_line_as_a_comment() -> None:
+    text = "---\n# mine\nvault_b: 'old'  # why\nvault_a: \"x\"\nvault_c: ''\nvault_pem: |\n  one\n  two\n"
+    given = {"vault_b": "it's", "vault_c": "c", "vault_d": "d", "vault_a": "x"}
+    result = secrets.revise(text, given, FILE, "replaced")
+    assert result.startswith("---\n# mine\n# replaced: vault_b: 'old'  # why\nvault_b: 'it''s'\nvault_a: \"x\"\n")
+    assert secrets.parse(result, FILE) == {**secrets.parse(text, FILE), **given}
+    # Again, it changes nothing.
+    assert secrets.revise(result, given, FILE, "replaced") == result
+    assert secrets.revise("", {"vault_a": "1"}, FILE, "x") == secrets.HEADER + "vault_a: '1'\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vault_a: |\n  old\n",
+        "vault_a:\n  old\n",
+        "{vault_a: old}\n",
+        "vault_a: 'old\n  more'\n",
+        "x: |\n  vault_a: y\n",
+    ],
+)
+def test_a_value_of_several_lines_is_not_replaced(text: str) -> None:
+    if text.startswith("x"):
+        assert secrets.parse(secrets.revise(text, {"vault_a": "new"}, FILE, "x"), FILE)["vault_a"] == "new"
+        return
+    with pytest.raises(secrets.SecretsError) as error:
+        secrets.revise(text, {"vault_a": "new"}, FILE, "x")
+    assert "\n" not in str(error.value)
+    assert "old" not in str(error.value)
+
+
 def test_replace_is_private_and_leaves_nothing_behind(tmp_path: Path) -> None:
     file = tmp_path / "80-secrets.yml"
     (tmp_path / ".80-secrets.yml.new").write_text("of a killed run")
@@ -144,6 +175,28 @@ def test_playbook_fills_only_what_is_missing(empty_project: Project) -> None:
     content = project.secrets_file.read_bytes()
     again = project.run("playbooks/secrets.yml")
     assert "changed=0" in again.text
+    assert project.secrets_file.read_bytes() == content
+
+
+def test_module_replaces_what_it_is_given_alone(empty_project: Project) -> None:
+    project = empty_project
+    vault = VaultLib([("default", VaultSecret(PASSWORD.encode()))])
+    project.secrets_file.parent.mkdir(parents=True, exist_ok=True)
+    project.secrets_file.write_bytes(
+        vault.encrypt("# mine\nvault_redis_password: kept\nvault_zulip_avatar_salt: ours\n")
+    )
+    book = project.root / "playbooks/replace.yml"
+    task = {"fill_secrets": {"schema": {}, "site_name": "x", "replace": {"vault_zulip_avatar_salt": "CANARY-4711"}}}
+    book.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}]))
+    done = project.run("playbooks/replace.yml", "-vvv", "--diff")
+    assert done.code == 0, done.text
+    assert "CANARY-4711" not in done.text
+    assert "vault_zulip_avatar_salt" in done.text
+    text = _plain(project)
+    assert text.startswith("# mine\nvault_redis_password: kept\n# replaced on 20")
+    assert text.endswith(": vault_zulip_avatar_salt: ours\nvault_zulip_avatar_salt: 'CANARY-4711'\n")
+    content = project.secrets_file.read_bytes()
+    assert "changed=0" in project.run("playbooks/replace.yml").text
     assert project.secrets_file.read_bytes() == content
 
 

@@ -38,7 +38,7 @@ def test_right_site_has_no_problem() -> None:
     ("groups", "expected"),
     [
         ({"backup": None}, "inv: group `backup` is missing; add it with at least one host"),
-        ({"backup": []}, "inv: group `backup` is empty; put at least one host"),
+        ({"monitor": []}, "inv: group `monitor` is empty; put at least one host"),
         ({"database": None, "databases": ["d1"]}, "do you mean it by `databases`? Rename that group"),
         ({"builders": ["a2"]}, "group `builder` is missing; do you mean it by `builders`?"),
         ({"quorum": ["d1", "d2"]}, "group `quorum` has 2 hosts (d1, d2); the number has to be odd"),
@@ -49,6 +49,10 @@ def test_groups(groups: dict[str, list[str] | None], expected: str) -> None:
     problems = list(group_problems(_site(groups)))
     assert len(problems) == 1
     assert expected in problems[0]
+
+
+def test_a_site_without_backups_says_so_by_an_empty_group() -> None:
+    assert list(group_problems(_site({"backup": []}))) == []
 
 
 def test_group_of_the_operator_is_left_alone() -> None:
