@@ -47,8 +47,24 @@ def major_options_problem(given: Mapping[str, Any]) -> str:
 
 def _marker(looks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the marker that is furthest: a run that was killed while it wrote leaves some hosts one step behind."""
-    markers = [look["marker"] for look in looks.values() if look.get("marker")]
-    return dict(max(markers, key=lambda marker: int(marker.get("serial", 0)), default={}))
+    markers: list[dict[str, Any]] = [
+        {key: value for key, value in look["marker"].items() if key != "restore"}
+        for look in looks.values()
+        if set(look.get("marker") or ()) - {"restore"}
+    ]
+    return max(markers, key=lambda marker: int(marker.get("serial", 0)), default={})
+
+
+def _restore_problem(marker: Mapping[str, Any]) -> str:
+    """Return why a restore that was begun keeps others away, or nothing. It notes itself beside an upgrade."""
+    restore = marker.get("restore") or {}
+    if not restore:
+        return ""
+    return (
+        f"a restore (what={restore.get('what')}, to={restore.get('to')}) is under way, and stands at "
+        f"{restore.get('phase')}: finish it with playbooks/restore.yml -e what={restore.get('what')} "
+        f"-e to={restore.get('to')}, or go back with -e action=back"
+    )
 
 
 def _deployed_problem(deployed: Mapping[str, int]) -> str:
@@ -93,6 +109,9 @@ def major_state(
     target, mode = int(given.get("to") or 0), str(given.get("mode") or "")
     marker = _marker(looks)
     state: dict[str, Any] = {"marker": marker, "phase": marker.get("phase", "none"), "problem": "", "action": action}
+    restoring = next(filter(None, (_restore_problem(look.get("marker") or {}) for look in looks.values())), "")
+    if restoring:
+        return state | {"problem": restoring, "from": 0, "to": target, "mode": mode, "leader": "", "leads": ""}
     leads = next((one["name"] for one in cluster if one.get("role") in ("leader", "standby_leader")), "")
     if marker:
         state |= {key: marker.get(key) for key in ("from", "to", "mode", "leader", "standby", "initdb", "size")}
@@ -317,6 +336,8 @@ def major_guard(found: str, version: int, host: str) -> str:
         marker = json.loads(first) if first.strip().startswith("{") else {}
     except ValueError:
         marker = {}
+    if marker.get("restore"):
+        return _restore_problem(marker)
     there = int(rest.strip()) if rest.strip().isdigit() else 0
     if marker and marker.get("phase") not in ("none", "prepared", "complete", "committing"):
         return (
