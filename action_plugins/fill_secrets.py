@@ -1,4 +1,4 @@
-"""Adds the secrets that an inventory lacks to its vault-encrypted file, and changes none that is there."""
+"""Adds the secrets that an inventory lacks to its vault-encrypted file; changes those alone that it is given."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ options:
   file:
     description: File to fill. By default C(group_vars/all/80-secrets.yml) next to the only inventory source.
     type: path
+  replace:
+    description:
+      - Values to take from elsewhere, by name, as for secrets of a server that moves here. The line that was there
+        stays as a comment above the new one. Nothing else is made then.
+    type: dict
+    default: {}
   lab_inventories:
     description: Folders of the repository below which a new file may be encrypted with the lab's own password.
     type: list
@@ -50,12 +56,13 @@ file:
   returned: success
   type: str
 added:
-  description: Names of the secrets that were made.
+  description: Names of the secrets that were made or replaced.
   returned: success
   type: list
   elements: str
 """
 
+import datetime
 import sys
 from pathlib import Path
 from typing import Any
@@ -85,6 +92,7 @@ class ActionModule(ActionBase):
                 "schema": {"type": "dict", "required": True},
                 "site_name": {"type": "str", "required": True},
                 "file": {"type": "path"},
+                "replace": {"type": "dict", "default": {}, "no_log": True},
                 "lab_inventories": {"type": "list", "elements": "str", "default": []},
             }
         )
@@ -126,6 +134,8 @@ class ActionModule(ActionBase):
             folder.mkdir(parents=True)
         with secrets.locked(folder):
             text, label, secret = self._read(file, options["lab_inventories"])
+            if options["replace"]:
+                return self._replace(file, text, options["replace"], label, secret)
             present = {name: self._elsewhere(variables, name) for name in secrets.missing(options["schema"], {})}
             present |= {name: value for name, value in secrets.parse(text, file).items() if value}
             made = secrets.make(options["schema"], present, options["site_name"])
@@ -135,6 +145,16 @@ class ActionModule(ActionBase):
             if not check:
                 secrets.replace(file, self._loader._vault.encrypt(content, secret=secret, vault_id=label))
         return list(made)
+
+    def _replace(self, file: Path, text: str, given: dict[str, Any], label: str | None, secret: Any) -> list[str]:
+        """Write the given values, and return the names of those that are new."""
+        wanted = {name: str(value) for name, value in given.items()}
+        there = secrets.parse(text, file)
+        names = [name for name, value in wanted.items() if there.get(name) != value]
+        content = secrets.revise(text, wanted, file, f"replaced on {datetime.date.today().isoformat()}")
+        if names and not self._task.check_mode:
+            secrets.replace(file, self._loader._vault.encrypt(content, secret=secret, vault_id=label))
+        return names
 
     def _elsewhere(self, variables: dict[str, Any], name: str) -> Any:
         """Return a secret that another file of the inventory sets, as a password store would be wired."""
