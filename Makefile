@@ -30,7 +30,8 @@ lab-up: setup ## only the lab's nodes, bare
 	@$(PLAYBOOK) lab/create.yml
 
 # --- the site ------------------------------------------------------------------------------------------------------------
-.PHONY: inventory secrets build site upgrade rollback restart switchover-app switchover-db os-updates postgresql-upgrade health drift organization manage reshard uploads-to-s3
+.PHONY: inventory secrets build site upgrade rollback restart switchover-app switchover-db os-updates postgresql-upgrade health drift organization manage reshard uploads-to-s3 \
+    backup backups restore restore-drill import-backup
 inventory: ## an inventory of your own: make inventory NAME=production DIR=~/zulip
 	@tools/inventory "$(NAME)" "$(DIR)"
 secrets: setup ## fills what is missing in the inventory's vault
@@ -67,8 +68,20 @@ reshard: setup ## brings Tornado to the shards of the inventory
 uploads-to-s3: setup ## copies uploads to S3, in two passes
 	@$(PLAYBOOK) playbooks/uploads_to_s3.yml
 
+# Of what, to when, and the site's name in EXTRA: make restore EXTRA='-e what=database -e to=2026-01-31T14:05:00Z -e confirm=zulip-production'
+backup: setup ## database, files and inventory, now: make backup EXTRA='-e type=full'
+	@$(PLAYBOOK) playbooks/backup.yml
+backups: setup ## what backups there are, and the point in time they reach
+	@$(PLAYBOOK) playbooks/backups.yml
+restore: setup ## site, database, uploads, or a table for a look, from the backups
+	@$(PLAYBOOK) playbooks/restore.yml
+restore-drill: setup ## proves that the newest backup can be restored, as every day
+	@$(PLAYBOOK) playbooks/restore_drill.yml
+import-backup: setup ## an archive of manage.py backup, of a stock Zulip
+	@$(PLAYBOOK) playbooks/import_backup.yml
+
 # --- the repository ------------------------------------------------------------------------------------------------------
-.PHONY: lint unit molecule test bench-converge docs
+.PHONY: lint unit molecule test bench-converge bench-restore docs
 lint: setup ## ansible-lint, yamllint, ruff, mypy, shellcheck, contracts
 	@tests/lint
 unit: setup ## pytest: modules, plugins, filters, stand-in
@@ -79,5 +92,7 @@ test: ## everything that CI runs
 	@tests/run
 bench-converge: setup ## bare to serving, second run, and the second run under stock ansible settings
 	@tests/bench-converge
+bench-restore: setup ## a restore next to a plain copy of the same bytes and to pg_basebackup
+	@tests/bench-restore
 docs: setup ## docs/ports.md and the roles' README files, from the data
 	@$(VENV)/python tools/docs.py

@@ -34,6 +34,10 @@ def play(tmp_path, *arguments):
         (["playbooks/manage.yml"], "say what to run"),
         (["playbooks/organization.yml", "-e", "organization_name=Lab"], "organization_owner_email is empty"),
         (["playbooks/uploads_to_s3.yml"], "uploads_s3_bucket is empty"),
+        (["playbooks/import_backup.yml"], "say which archive"),
+        (["playbooks/import_backup.yml", "-e", "archive=setup.cfg"], "there is no file setup.cfg"),
+        (["playbooks/import_backup.yml", "-e", "archive=VERSION", "-e", "site_name=chat"], "-e confirm=chat"),
+        (["playbooks/import_backup.yml", "-e", "action=forget_old", "--limit", "a1"], "leave --limit away"),
         (["playbooks/uploads_to_s3.yml", "--limit", "a1", "-e", "final=true"], "run site.yml"),
     ],
 )
