@@ -56,7 +56,12 @@ def test_the_table_drops_by_default(host):
 def test_what_listens_for_others_is_in_the_matrix(host):
     allowed = {22} | {
         port
-        for group, ports in {"app": {80, 443}, "quorum": {2379, 2380}, "database": {5432, 8008}}.items()
+        for group, ports in {
+            "app": {80, 443},
+            "quorum": {2379, 2380},
+            "database": {5432, 8008, 8432},
+            "backup": {5433, 8432, 8433},
+        }.items()
         if group in groups_of(host)
         for port in ports
     }
@@ -65,7 +70,7 @@ def test_what_listens_for_others_is_in_the_matrix(host):
     assert outside <= allowed, f"listens beyond 127.0.0.1 without a line in the matrix: {sorted(outside - allowed)}"
 
 
-def test_only_those_who_may_reach_the_database_and_the_voters(host):
+def test_only_those_who_may_reach_the_database_the_voters_and_the_backups(host):
     if len(inventory_groups(host)["all"]) == 1:
         pytest.skip("this site has no second host")
     mine = groups_of(host)
@@ -73,13 +78,21 @@ def test_only_those_who_may_reach_the_database_and_the_voters(host):
     rest = [f"{address}/8008" for address in addresses(host, "database")]
     etcd = [f"{address}/2379" for address in addresses(host, "quorum")]
     peers = [f"{address}/2380" for address in addresses(host, "quorum")]
+    # Each of them also asks itself.
+    own = f"{host.backend.ansible_runner.get_variables(host.backend.get_hostname())['ansible_host']}/8432"
+    asked = [f"{address}/8432" for address in addresses(host, "database")]
+    repository = [f"{address}/8432" for address in addresses(host, "backup")[:1]]
+    files = [f"{address}/8433" for address in addresses(host, "backup")[:1]]
     expected = {
-        *(postgresql if mine & {"app", "database"} else []),
-        *(rest if mine & {"app", "database", "quorum", "monitor"} else []),
+        *(postgresql if mine & {"app", "database", "backup", "monitor"} else []),
+        *(rest if mine & {"app", "database", "quorum", "backup", "monitor"} else []),
         *(etcd if mine & {"app", "database", "quorum"} else []),
         *(peers if "quorum" in mine else []),
+        *(asked if "backup" in mine else {own} & {*asked}),
+        *(repository if mine & {"database", "backup"} else []),
+        *files,
     }
-    assert reached(host, postgresql + rest + etcd + peers) == expected
+    assert reached(host, postgresql + rest + etcd + peers + asked + repository + files) == expected
 
 
 def test_the_brokers_answer_to_nobody_else(host):
