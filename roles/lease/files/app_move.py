@@ -3,9 +3,9 @@
 
 Order, on the host that is active:
 
-1. nginx answers the requests that it has, and keeps no connection open after one; the singletons stop; on the other app
-   hosts Tornado stops as well, and loads the application anew: what happens from now on waits in their broker for the
-   event queues that it is meant for;
+1. nginx tells clients with each answer that the connection ends; the singletons stop; on the other app hosts Tornado
+   stops as well, and loads the application anew: what happens from now on waits in their broker for the event queues
+   that it is meant for; then connections that are idle are closed;
 2. new connections to the virtual IP are held back (their SYN is dropped, so that clients send it again), long polls are
    told that nothing has happened, and what is being answered comes to its end;
 3. the lease is given up; meanwhile Tornado stops, and its event queues and the notices that it had no time for go to
@@ -296,6 +296,7 @@ class Host:
         self.moving = os.path.join(run_dir, "moving")
         self.adopting = os.path.join(run_dir, "adopting")
         self.stopped = os.path.join(run_dir, "adopting.stopped")
+        self.closing = os.path.join(run_dir, "closing")
         self.nginx = os.path.join(run_dir, "nginx.conf")
         self.result = os.path.join(run_dir, "move.json")
 
@@ -375,14 +376,16 @@ class Host:
         if not able:
             said = "; ".join(f"{peer.name}: {peer.state}" for peer in peers)
             raise MoveError(f"no other app host can take over ({said or 'none answers'}); nothing was changed")
-        with open(self.nginx, "w", encoding="ascii") as file:
-            file.write("keepalive_timeout 0;\n")
-        run("systemctl", "reload", "nginx.service")
+        open(self.closing, "w", encoding="ascii").close()
         # What runs once on the site can wait for its next host, and stopping it takes longer than clients should wait.
         run("systemctl", "stop", "zulip-singleton@*")
         for peer in able:
             peer.announce()
         time.sleep(self.config["settle_seconds"])
+        # Clients that talk have been told by now. This closes the connections of those that do not, and keeps none from here on.
+        with open(self.nginx, "w", encoding="ascii") as file:
+            file.write("keepalive_timeout 0;\n")
+        run("systemctl", "reload", "nginx.service")
         end = time.monotonic() + self.config["stop_seconds"]
         for peer in able:
             if not peer.stopped(max(0.1, end - time.monotonic())):
@@ -438,7 +441,7 @@ class Host:
         """Undo what holds clients back; harmless when there is nothing to undo."""
         run("nft", "delete", "table", "inet", TABLE, check=False)
         self.tell_haproxy("set server {server} state ready")
-        held = [name for name in (self.moving, self.nginx) if os.path.exists(name)]
+        held = [name for name in (self.moving, self.closing, self.nginx) if os.path.exists(name)]
         for name in held:
             os.unlink(name)
         if self.nginx in held:

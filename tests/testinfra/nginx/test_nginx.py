@@ -87,6 +87,41 @@ def test_internal_paths_are_not_for_clients(ask, path):
     assert ask(HTTPS + path)[0] == 404
 
 
+@pytest.fixture
+def closing(host):
+    """The host is about to hand over."""
+    with host.sudo():
+        host.check_output("touch /run/zulip-ha/closing")
+    yield
+    with host.sudo():
+        host.check_output("rm /run/zulip-ha/closing")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/api/v1/server_settings", 200), ("/json/events?x=%2F", 401)])
+def test_connections_are_kept(ask, path, status):
+    said, headers = ask(HTTPS + path, "--http1.1")
+    assert (said, headers["connection"]) == (status, "keep-alive")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/api/v1/server_settings", 200), ("/json/events?x=%2F", 401)])
+def test_before_a_move_clients_are_told_that_the_connection_ends(ask, closing, path, status):
+    said, headers = ask(HTTPS + path, "--http1.1")
+    assert (said, headers["connection"]) == (status, "close")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/internal/tornado/9800/api/v1/events",
+        "/zulip-ha-closing/internal/tornado/9800/api/v1/events",
+        "/api/../internal/tornado/9800/api/v1/events",
+        "/zulip-ha-closing/api/v1/server_settings",
+    ],
+)
+def test_before_a_move_internal_paths_are_not_for_clients_either(ask, closing, path):
+    assert ask(HTTPS + path, "--path-as-is")[0] == 404
+
+
 def test_the_api_is_django(ask):
     status, headers = ask(f"{HTTPS}/api/v1/messages")
     assert status == 401

@@ -66,6 +66,7 @@ class World:
 
     def __init__(self, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.base, self.calls, self.holder, self.fails = base, [], "app1", ""
+        self.told_to_close: list[bool] = []
         config = {
             "host": "app1", "virtual_ip": "192.0.2.10", "haproxy_socket": str(base / "none"), "event_servers": [],
             "event_units": ["zulip-tornado@9800.service"], "event_directory": str(base / "tornado"),
@@ -87,6 +88,8 @@ class World:
         self.calls.append(words)
         if self.fails and self.fails in words:
             raise app_move.MoveError(f"{words}: no")
+        if "reload nginx" in words:
+            self.told_to_close.append((self.base / "closing").exists())
         if "stop zulip-tornado" in words:
             (self.base / "tornado/event_queues.9800.json").write_text("[1]")
             (self.base / "tornado/event_queues.9800.last.json").write_text("[]")
@@ -122,9 +125,16 @@ def test_a_move_hands_queues_and_notices_over_and_keeps_none(world: World) -> No
 
 def test_clients_are_held_back_after_the_singletons_stopped(world: World) -> None:
     world.host.move()
-    order = [world.called(part) for part in ("reload nginx", "stop zulip-singleton@*", "nft -f", "nft delete")]
+    order = [world.called(part) for part in ("stop zulip-singleton@*", "reload nginx", "nft -f", "nft delete")]
     assert order == sorted(order)
     assert world.called("nft -f") < world.called(" release ")
+
+
+def test_clients_are_told_that_connections_end_before_any_is_closed(world: World) -> None:
+    world.host.move()
+    # The second reload is the way back.
+    assert world.told_to_close == [True, False]
+    assert not (world.base / "closing").exists()
 
 
 def test_the_peers_stop_listening_before_the_lease_moves(world: World) -> None:
