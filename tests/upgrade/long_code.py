@@ -1,0 +1,23 @@
+"""A release of code alone under load, and the same again.
+
+Not part of `tests/run`: pytest tests/upgrade/long_code.py, on a lab that runs the repository's release
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.lab.verbs import Site
+from tests.upgrade.test_upgrade import roll, source
+
+
+def test_an_upgrade_of_code_fails_no_request(site: Site, releases: dict[str, Any]) -> None:
+    roll(site, releases, (("upgrade", "code"),), "code")
+
+
+def test_the_same_again_changes_nothing(site: Site, releases: dict[str, Any]) -> None:
+    before = site.active()
+    done = site.play("upgrade", *source(releases, "code"))
+    assert done.status == 0, done.text[-6000:]
+    assert not any(count for host, count in done.changed().items() if host != "localhost"), done.changed()
+    assert site.active() == before
