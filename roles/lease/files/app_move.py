@@ -382,7 +382,7 @@ class Host:
         for peer in able:
             peer.announce()
         time.sleep(self.config["settle_seconds"])
-        # Clients that talk have been told by now. This closes the connections of those that do not, and keeps none from here on.
+        # Clients that talk have been told by now. This closes the connections of those that do not, and keeps no new one.
         with open(self.nginx, "w", encoding="ascii") as file:
             file.write("keepalive_timeout 0;\n")
         run("systemctl", "reload", "nginx.service")
