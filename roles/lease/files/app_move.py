@@ -382,7 +382,7 @@ class Host:
         for peer in able:
             peer.announce()
         time.sleep(self.config["settle_seconds"])
-        # Clients that talk have been told by now. This closes the connections of those that do not, and keeps no new one.
+        # Clients that talk have been told by now. Connections of those that do not are closed, and no new one is kept.
         with open(self.nginx, "w", encoding="ascii") as file:
             file.write("keepalive_timeout 0;\n")
         run("systemctl", "reload", "nginx.service")

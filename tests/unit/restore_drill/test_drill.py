@@ -367,7 +367,7 @@ def test_metrics(world: World) -> None:
     assert float(values[f"{name}last_run_timestamp_seconds"]) >= drill.timestamp(good)
     assert values[f"{name}ok"] == "0"
     assert float(values[f"{name}bytes"]) == 30_000_000
-    assert float(values[f"{name}seconds_per_gigabyte"]) > 0
+    assert float(values[f"{name}seconds_per_gigabyte"]) == world.state["runs"][0]["seconds_per_gigabyte"]
     assert values[f'{name}check_ok{{check="canary"}}'] == "0"
     assert values[f'{name}check_ok{{check="counts"}}'] == "1"
     assert f'{name}check_seconds{{check="fetch"}}' in values
