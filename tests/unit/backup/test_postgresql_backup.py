@@ -179,6 +179,15 @@ def test_a_repository_that_does_not_open_is_told_as_that(config):
     assert backup.table([repository])[1].strip() == repository["error"]
 
 
+def test_what_a_wrong_key_leaves_may_break_the_answer(config):
+    text = '[{"name": "x", "repo": [{"key": 1, "status": {"code": 99, "message": "FormatError: got \'"o]\'"}}]}]'
+    with pytest.raises(ValueError, match="delimiter"):
+        json.loads(text)
+    (repository,) = backup.parse_info(text, config, NOON)
+    assert "does not open with this key" in repository["error"]
+    assert repository["backups"] == []
+
+
 def test_no_stanza_yet_is_a_repository_without_backups(config):
     for text in ("", "[]", '[{"name": "other"}]'):
         (repository,) = backup.parse_info(text, config, NOON)
