@@ -13,11 +13,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.load.clients import TIMEOUT, Caller, Query, Reader, Scheduled, Uploader, Writer
+from tests.load.clients import TIMEOUT, Caller, Planner, Query, Reader, Scheduled, Uploader, Visitor, Writer
 from tests.load.history import History
 from tests.load.server import Refused, Server
 
 ROOT = Path(__file__).resolve().parents[2]
+VISIT_SECONDS, PLAN_SECONDS = 1.0, 5.0
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -35,6 +36,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--readers", type=int, default=2, help="clients with an event queue")
     parser.add_argument("--queries", type=int, default=8, help="clients that read messages, profile and users")
     parser.add_argument("--uploaders", type=int, default=1)
+    parser.add_argument("--visitors", type=int, default=0, help="clients that come anew each second, beyond the rate")
+    parser.add_argument("--planners", type=int, default=0, help="clients that schedule a message every 5 s")
+    parser.add_argument("--links", type=int, default=0, help="every N-th message carries a link: a job for a worker")
     parser.add_argument("--drain", type=float, default=30, help="how long readers may wait for the last message")
     parser.add_argument("--force", action="store_true", help="begin although the server's rate limit looks too low")
     return parser.parse_args(arguments)
@@ -127,7 +131,14 @@ class Load:
             for caller in callers("reader", options.readers)
         ]
         writers = [
-            Writer(caller, self.stop, interval(options.writers, options.write_rate), options.channel, self.run)
+            Writer(
+                caller,
+                self.stop,
+                interval(options.writers, options.write_rate),
+                options.channel,
+                self.run,
+                options.links,
+            )
             for caller in callers("writer", options.writers)
         ]
         topics = [writer.topic for writer in writers]
@@ -139,8 +150,18 @@ class Load:
             Uploader(caller, self.stop, interval(options.uploaders, options.upload_rate), self.run)
             for caller in callers("uploader", options.uploaders)
         ]
-        self.scheduled = [*writers, *queries, *uploaders]
-        self.groups: list[list[Scheduled]] = [list(writers), list(queries), list(uploaders)]
+        visitors = [
+            Visitor(caller, self.stop, VISIT_SECONDS * options.visitors, options.channel, self.run)
+            for caller in callers("visitor", options.visitors)
+        ]
+        planners = [
+            Planner(caller, self.stop, PLAN_SECONDS, options.channel, self.run)
+            for caller in callers("planner", options.planners)
+        ]
+        self.groups: list[list[Scheduled]] = [
+            list(group) for group in (writers, queries, uploaders, visitors, planners)
+        ]
+        self.scheduled = [client for group in self.groups for client in group]
 
     def begin(self) -> None:
         """Start the readers, and when they listen, everybody else."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +38,45 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--max-reregistered", default=default.max_reregistered, **limit, help="default: any")
     parser.add_argument("--min-rate", type=float, default=default.min_rate, help="requests/s, default: %(default)s")
     parser.add_argument("--min-requests", type=int, default=default.min_requests, help="default: %(default)s")
+    parser.add_argument(
+        "--patience", type=float, default=0, help="seconds that scheduled messages and jobs may still take"
+    )
     parser.add_argument("--json", type=Path, help="write everything there")
     parser.add_argument("--markdown", type=Path, help="write the table there")
     parser.add_argument("--picture", type=Path, help="draw latencies, failures and marks there, as SVG")
     return parser.parse_args(arguments)
 
 
-def read_back(server: Server, lines: list[Line]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the messages of a run as the server has them now, and the uploads that it no longer has."""
+def messages_of(client: Any, lines: list[Line]) -> list[dict[str, Any]]:
+    """Return the messages of a run as the server has them now, and whether the jobs that they caused were done."""
     begins = [line for line in lines if line["kind"] == "mark" and line["name"] == "load begins"]
     if not begins:
         raise Refused("the load never began")
     about = begins[0]["data"]
-    client = server.client(server.users[0], retry=True)
-    final = [
-        {"nonce": nonce, "id": message["id"], "topic": message["subject"]}
+    done: set[str | None] = set()
+    if any(line.get("job") for line in lines):
+        rendered = messages_after(client, about["channel"], about["anchor"], rendered=True)
+        done = {nonce_in(message["content"]) for message in rendered if "message_embed" in message["content"]}
+    return [
+        {"nonce": nonce, "id": message["id"], "topic": message["subject"], "job_done": nonce in done}
         for message in messages_after(client, about["channel"], about["anchor"])
         if (nonce := nonce_in(message["content"]))
     ]
+
+
+def is_owed(lines: list[Line], final: list[dict[str, Any]]) -> bool:
+    """Whether the server still has to send or to do something by itself."""
+    history = checker.Run(lines)
+    return bool(checker.plans(history, final)["lost"] or checker.jobs(history, final)["undone"])
+
+
+def read_back(server: Server, lines: list[Line], patience: float = 0) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the messages of a run as the server has them now, and the uploads that it no longer has."""
+    client = server.client(server.users[0], retry=True)
+    final, ends = messages_of(client, lines), time.monotonic() + patience
+    while time.monotonic() < ends and is_owed(lines, final):
+        time.sleep(1)
+        final = messages_of(client, lines)
     uploads = {line["url"]: line["sha256"] for line in lines if line["kind"] == "upload" and line["outcome"] == "ok"}
     lost = []
     for url, digest in uploads.items():
@@ -69,6 +91,9 @@ def rows(measures: dict[str, Any]) -> list[tuple[str, str]]:
 
     def seconds(value: float | None) -> str:
         return "-" if value is None else f"{value:.2f} s"
+
+    def sizes(counts: dict[str, Any]) -> dict[str, Any]:
+        return {name: len(value) if isinstance(value, list) else value for name, value in counts.items()}
 
     told, stall = measures["messages"], measures["stall"]
     readers = measures["readers"].values()
@@ -87,6 +112,9 @@ def rows(measures: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("lost messages", str(len(told["lost"]))),
         ("stored twice, out of order", f"{len(told['duplicates'])}, {len(told['disorder'])}"),
+        ("scheduled messages, lost, sent twice", "{acknowledged}, {lost}, {twice}".format(**sizes(measures["plans"]))),
+        ("jobs, never done", "{caused}, {undone}".format(**sizes(measures["jobs"]))),
+        ("stale reads", str(len(measures["stale"]))),
         ("uploads, lost", f"{measures['uploads']}, {len(measures['uploads_lost'])}"),
         ("event gap", seconds(measures["event_gap"])),
         ("events that never came", str(sum(len(reader["undelivered"]) for reader in readers))),
@@ -145,7 +173,7 @@ def main(arguments: list[str]) -> int:
     )
     try:
         lines = read(options.history)
-        final, uploads_lost = read_back(Server(options.state, options.host), lines)
+        final, uploads_lost = read_back(Server(options.state, options.host), lines, options.patience)
     except (Refused, OSError, ValueError) as error:
         print(f"check: {error}", file=sys.stderr)
         return 2

@@ -83,6 +83,7 @@ class Run:
         self.end: float = ends[-1]["began"] if ends else self.last
         self.about: dict[str, Any] = begins[0]["data"] if begins else {}
         self.sends = {line["nonce"]: line for line in self.requests if line["kind"] in ("send", "last")}
+        self.planned = {line["nonce"]: line for line in self.requests if line["kind"] == "schedule"}
         self.acknowledged = {nonce: line for nonce, line in self.sends.items() if line["outcome"] == OK}
         self.readers = sorted(
             {line["client"] for line in self.requests if line["kind"] in ("register", "poll", "catchup")}
@@ -195,7 +196,7 @@ def messages(history: Run, final: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "lost": sorted(nonce for nonce, line in acknowledged.items() if line["id"] not in present.get(nonce, [])),
         "refused_present": sorted(nonce for nonce in refused if nonce in present),
         "duplicates": sorted(nonce for nonce, ids in present.items() if len(ids) > 1),
-        "strangers": sorted(nonce for nonce in present if nonce not in history.sends),
+        "strangers": sorted(nonce for nonce in present if nonce not in history.sends and nonce not in history.planned),
         "wrong_topic": sorted(
             one["nonce"]
             for one in ours
@@ -203,6 +204,51 @@ def messages(history: Run, final: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ),
         "disorder": disorder,
     }
+
+
+def plans(history: Run, final: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Compare what was scheduled with what the server sent by itself: each once."""
+    times = Counter(one["nonce"] for one in final)
+    accepted = [nonce for nonce, line in history.planned.items() if line["outcome"] == OK]
+    refused = [nonce for nonce, line in history.planned.items() if line["outcome"] in (REFUSED, LIMITED)]
+    return {
+        "acknowledged": len(accepted),
+        "lost": sorted(nonce for nonce in accepted if not times[nonce]),
+        "twice": sorted(nonce for nonce in history.planned if times[nonce] > 1),
+        "refused_present": sorted(nonce for nonce in refused if times[nonce]),
+    }
+
+
+def jobs(history: Run, final: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Compare the jobs that acknowledged messages caused with those that a worker did."""
+    done = {one["nonce"] for one in final if one.get("job_done")}
+    caused = [nonce for nonce, line in history.acknowledged.items() if line.get("job")]
+    return {"caused": len(caused), "undone": sorted(nonce for nonce in caused if nonce not in done)}
+
+
+def stale_reads(history: Run) -> list[str]:
+    """Return reads that show what had been changed before they began: a cache kept it.
+
+    A change is a line {kind: change, email, role}; what is read while one is under way may be either.
+    """
+    changes = [line for line in history.requests if line["kind"] == "change"]
+    found = []
+    for line in history.requests:
+        if "role" not in line or line["kind"] != "read" or line["outcome"] != OK:
+            continue
+        mine = [change for change in changes if change["email"] == line["email"]]
+        before = [change for change in mine if change["ended"] < line["began"]]
+        under_way = [change for change in mine if change["ended"] >= line["began"] and change["began"] <= line["ended"]]
+        # A change without an answer may have happened or not, and later too.
+        if (
+            before
+            and not under_way
+            and all(change["outcome"] == OK for change in mine if change["began"] < line["ended"])
+        ):
+            now = before[-1]["role"]
+            if line["role"] != now:
+                found.append(f"{line['client']} at {history.since_begin(line['began'])} s: {line['role']}, not {now}")
+    return found
 
 
 def deliveries(history: Run, final: Sequence[dict[str, Any]], grace: float) -> dict[str, Any]:
@@ -283,6 +329,9 @@ def measure(
         "latency": latencies(history),
         "stall": stalls(history),
         "messages": messages(history, final),
+        "plans": plans(history, final),
+        "jobs": jobs(history, final),
+        "stale": stale_reads(history),
         **deliveries(history, final, grace),
         "uploads": sum(line["kind"] == "upload" and line["outcome"] == OK for line in history.requests),
         "uploads_lost": list(uploads_lost),
@@ -344,6 +393,16 @@ def judge(measures: dict[str, Any], allowed: Thresholds) -> list[str]:
         ("disorder", "messages are stored in another order than they were sent in"),
     ):
         say(told[key], f"{len(told[key])} {text}: {_some(told[key])}")
+    for key, text in (
+        ("lost", "messages that the server was to send later were never sent"),
+        ("twice", "messages that the server was to send later were sent twice"),
+        ("refused_present", "messages were sent later though that was refused"),
+    ):
+        plan = measures["plans"][key]
+        say(plan, f"{len(plan)} {text}: {_some(plan)}")
+    undone, stale = measures["jobs"]["undone"], measures["stale"]
+    say(undone, f"{len(undone)} of {measures['jobs']['caused']} jobs were never done: {_some(undone)}")
+    say(stale, f"{len(stale)} reads show what had been changed before: {_some(stale)}")
     lost = measures["uploads_lost"]
     say(lost, f"{len(lost)} acknowledged uploads are lost or changed: {_some(lost)}")
     for name, reader in measures["readers"].items():

@@ -22,6 +22,8 @@ from tests.load.server import in_channel, page_after
 TIMEOUT = 15.0
 # How long zulip.Client's own event loop rests after an error.
 PAUSE = 1.0
+# How far a reader that lost its queue reads back beyond what it has seen.
+OVERLAP = 100
 NONCE = re.compile(r"\bload[0-9a-f]{8}-[a-z]+[0-9]*-[0-9]+\b")
 
 
@@ -142,10 +144,13 @@ class Writer(Scheduled):
 
     kind = "send"
 
-    def __init__(self, caller: Caller, stop: threading.Event, interval: float, channel: str, run: str) -> None:
+    def __init__(
+        self, caller: Caller, stop: threading.Event, interval: float, channel: str, run: str, links: int = 0
+    ) -> None:
+        """Each `links`-th message carries a link, about which a queue worker adds something: a job that can be seen."""
         super().__init__(caller, stop, interval)
         self.channel, self.prefix, self.topic = channel, f"{run}-{self.name}", f"{run} {self.name}"
-        self.number = 0
+        self.links, self.number = links, 0
 
     def turn(self, due: float | None = None) -> None:
         """Send the next message."""
@@ -155,15 +160,102 @@ class Writer(Scheduled):
         """Send the next message and return what became of it."""
         self.number += 1
         nonce = f"{self.prefix}-{self.number}"
-        message = {"type": "stream", "to": self.channel, "topic": self.topic, "content": f"{nonce} says hello"}
+        job = self.links > 0 and self.number % self.links == 0
+        content = f"{nonce} says hello" + (f" at https://chat.example.com/{self.number}" if job else "")
+        message = {"type": "stream", "to": self.channel, "topic": self.topic, "content": content}
         return self.caller.call(
             self.kind,
-            lambda: self.caller.client.send_message(message),
+            lambda: self.post(message),
             due,
             lambda body: {"id": int(body["id"])},
             nonce=nonce,
             seq=self.number,
             topic=self.topic,
+            **({"job": True} if job else {}),
+        )
+
+    def post(self, message: dict[str, Any]) -> Mapping[str, Any]:
+        """Send it as a person's client does."""
+        return dict(self.caller.client.send_message(message))
+
+
+class Visitor(Writer):
+    """Comes anew each time: a new connection, an event queue, a message, and the wait for it.
+
+    Whoever asked a host that is lost without a word waits for its own timeout. This one shows when the server is back,
+    so it waits for nobody for long, and leaves again.
+    """
+
+    patience = 3.0
+
+    def turn(self, due: float | None = None) -> None:
+        """Visit once."""
+        self.caller.client.session.close()
+        self.caller.call("visit", self._visit, due)
+
+    def _visit(self) -> Mapping[str, Any]:
+        client = self.caller.client
+        queue = self._ask("register", "POST", {"event_types": ["message"]})
+        if queue.get("result") != "success":
+            return queue
+        try:
+            if not (sent := self.send()).ok:
+                return {"result": "error", "code": "NOT_SENT", "msg": sent.error, "status_code": sent.status}
+            return self._await(queue["queue_id"], int(queue["last_event_id"]))
+        finally:
+            # What becomes of the queue matters to nobody.
+            answers.of_call(lambda: client.deregister(queue["queue_id"], timeout=self.patience), lambda: None)
+
+    def post(self, message: dict[str, Any]) -> Mapping[str, Any]:
+        """Send it, and give up early."""
+        return self._ask("messages", "POST", message)
+
+    def _ask(self, where: str, method: str, request: dict[str, Any]) -> Mapping[str, Any]:
+        return dict(self.caller.client.call_endpoint(where, method, request=request, timeout=self.patience))
+
+    def _await(self, queue: str, last: int) -> Mapping[str, Any]:
+        nonce, ends = f"{self.prefix}-{self.number}", time.monotonic() + self.patience
+        while time.monotonic() < ends:
+            answer = self._ask("events", "GET", {"queue_id": queue, "last_event_id": last})
+            if answer.get("result") != "success":
+                return answer
+            for event in answer["events"]:
+                last = max(last, int(event["id"]))
+                if event["type"] == "message" and nonce_in(event["message"]["content"]) == nonce:
+                    return answer
+        return {"result": "http-error", "status_code": 504, "msg": f"{nonce} did not come"}
+
+
+class Planner(Scheduled):
+    """Schedules messages that the server is to send by itself later: the work of a singleton, each once."""
+
+    kind = "schedule"
+    # Soon, and far enough away for a planned move in between.
+    ahead = 5
+
+    def __init__(self, caller: Caller, stop: threading.Event, interval: float, channel: str, run: str) -> None:
+        super().__init__(caller, stop, interval)
+        self.channel, self.prefix, self.topic = channel, f"{run}-{self.name}", f"{run} {self.name}"
+        self.number = 0
+        # Zulip wants the number here; a server that does not tell it takes the name.
+        self.to = caller.client.get_stream_id(channel).get("stream_id", channel)
+
+    def turn(self, due: float) -> None:
+        """Schedule the next message."""
+        self.number += 1
+        nonce = f"{self.prefix}-{self.number}"
+        request = {
+            "type": "stream",
+            "to": self.to,
+            "topic": self.topic,
+            "content": f"{nonce} was planned",
+            "scheduled_delivery_timestamp": int(time.time()) + self.ahead,
+        }
+        self.caller.call(
+            self.kind,
+            lambda: self.caller.client.call_endpoint("scheduled_messages", "POST", request=request),
+            due,
+            nonce=nonce,
         )
 
 
@@ -192,7 +284,14 @@ class Query(Scheduled):
                 what="messages",
             )
         elif self.number % 4:
-            self.caller.call("read", client.get_profile, due, what="profile")
+            # What a cache may have kept too long.
+            self.caller.call(
+                "read",
+                client.get_profile,
+                due,
+                lambda body: {"email": body.get("email"), "role": body.get("role")},
+                what="profile",
+            )
         else:
             self.caller.call("read", client.get_users, due, what="users")
 
@@ -244,6 +343,7 @@ class Reader(Worker):
         """`stop` ends it at once; else it ends with the message that begins with `last_words`."""
         super().__init__(caller, stop)
         self.channel, self.newest, self.last_words = channel, anchor, last_words
+        self.first, self.seen = anchor, set[int]()
         self.registered = threading.Event()
         self.complete = False
 
@@ -274,16 +374,19 @@ class Reader(Worker):
         return answer.body["queue_id"], answer.body["last_event_id"]
 
     def _catch_up(self) -> None:
+        # A message with a lower number may have been committed after one that was seen.
+        anchor = max(self.first, self.newest - OVERLAP)
         while not self.stop.is_set():
-            anchor = self.newest
             answer = self.caller.call(
                 "catchup",
                 lambda anchor=anchor: page_after(self.caller.client, self.channel, anchor),  # type: ignore[misc]
-                found=lambda body: {"delivered": self._take(m for m in body["messages"] if m["id"] > self.newest)},
+                found=lambda body: {"delivered": self._take(m for m in body["messages"] if m["id"] not in self.seen)},
             )
             if not answer.ok:
                 self.stop.wait(PAUSE)
-            elif answer.body.get("found_newest") or self.newest == anchor:
+                continue
+            before, anchor = anchor, max([anchor, *(message["id"] for message in answer.body["messages"])])
+            if answer.body.get("found_newest") or anchor == before:
                 return
 
     def _poll(self, queue: str, last: int) -> int | None:
@@ -306,6 +409,7 @@ class Reader(Worker):
         delivered = []
         for message in list(messages):
             self.newest = max(self.newest, message["id"])
+            self.seen.add(message["id"])
             nonce = nonce_in(message["content"])
             if nonce:
                 delivered.append([nonce, message["id"]])

@@ -1,4 +1,4 @@
-"""A history as an SVG: latency over time, marks as lines, failed requests in red."""
+"""A history as an SVG: latency over time, marks as lines, failed requests in red, below whether anything succeeded."""
 
 from __future__ import annotations
 
@@ -33,6 +33,31 @@ def _points(history: Run) -> dict[str, set[tuple[float, float]]]:
     return found
 
 
+def _faults(history: Run) -> list[tuple[float, float]]:
+    """Return from when to when something was broken: from a mark `fault …` to the next `whole`."""
+    found, since = [], None
+    for mark in history.marks:
+        if mark["name"].startswith("fault "):
+            since = mark["began"] if since is None else since
+        elif mark["name"] == "whole" and since is not None:
+            found.append((since, mark["began"]))
+            since = None
+    return [*found, (since, history.end)] if since is not None else found
+
+
+def _availability(history: Run) -> list[tuple[float, float, bool]]:
+    """Return stretches of whole seconds in which something succeeded, and in which nothing did."""
+    good = {int(line["ended"] - history.begin) for line in history.ordinary if not failure(line)}
+    found: list[tuple[float, float, bool]] = []
+    for second in range(int(history.end - history.begin)):
+        begin, state = history.begin + second, second in good
+        if found and found[-1][2] == state:
+            found[-1] = (found[-1][0], begin + 1, state)
+        else:
+            found.append((begin, begin + 1, state))
+    return found
+
+
 def draw(lines: Sequence[Line]) -> str:
     """Return the picture. Points on the same pixel are drawn once, which keeps the file small."""
     history = Run(lines)
@@ -53,6 +78,12 @@ def draw(lines: Sequence[Line]) -> str:
     step = next((n for n in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600) if seconds / n <= 20), 7200)
     for t in range(0, int(seconds) + 1, step):
         parts.append(f'<text x="{x(history.begin + t)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{t} s</text>')
+    for begin, end in _faults(history):
+        place = f'x="{x(begin)}" y="{TOP}" width="{max(x(end) - x(begin), 1)}" height="{HEIGHT - BOTTOM - TOP}"'
+        parts.append(f'<rect {place} fill="#fff3e0"/>')
+    for begin, end, good in _availability(history):
+        place = f'x="{x(begin)}" y="{HEIGHT - 16}" width="{max(x(end) - x(begin), 1)}" height="8"'
+        parts.append(f'<rect {place} fill="{"#98df8a" if good else "#d62728"}"/>')
     for kind, points in _points(history).items():
         pixels = sorted({(x(moment), _y(taken)) for moment, taken in points})
         if pixels:

@@ -77,7 +77,7 @@ def in_channel(channel: str, topic: str = "") -> list[dict[str, str]]:
     return [{"operator": "stream", "operand": channel}, *topics]
 
 
-def page_after(client: Any, channel: str, anchor: int) -> dict[str, Any]:
+def page_after(client: Any, channel: str, anchor: int, rendered: bool = False) -> dict[str, Any]:
     """Ask for the page of messages that follows an anchor; it may begin with the anchor itself."""
     return client.get_messages(
         {
@@ -85,15 +85,15 @@ def page_after(client: Any, channel: str, anchor: int) -> dict[str, Any]:
             "num_before": 0,
             "num_after": PAGE,
             "narrow": in_channel(channel),
-            "apply_markdown": False,
+            "apply_markdown": rendered,
         }
     )
 
 
-def messages_after(client: Any, channel: str, anchor: int) -> Iterator[dict[str, Any]]:
+def messages_after(client: Any, channel: str, anchor: int, rendered: bool = False) -> Iterator[dict[str, Any]]:
     """Yield every message of a channel after an anchor, page by page."""
     while True:
-        answer = page_after(client, channel, anchor)
+        answer = page_after(client, channel, anchor, rendered)
         if answer.get("result") != "success":
             raise Refused(f"the messages of {channel} cannot be read: {answer.get('msg')}")
         new = [message for message in answer["messages"] if message["id"] > anchor]

@@ -30,24 +30,31 @@ class FakeZulip:
         self.faults: dict[str, list[Any]] = defaultdict(list)
         self.limit = "100000"
         self.registrations = 0
-        # What becomes of the n-th message: "forget", "twice", "unseen" (no event), "hang up" (stored, no answer).
+        # What becomes of the n-th message: "forget", "twice", "unseen" (no event), "hang up" (stored, no answer),
+        # "idle" (no worker does its job).
         self.fates: dict[int, str] = {}
         self.sent = 0
+        self.idle: set[int] = set()
+        self.role = 400
 
     def answer(self, method: str, path: str, given: dict[str, str], raw: bytes) -> Any:
         """Return an answer's JSON, bytes of a file, (status, text), or HANG_UP."""
         with self.changed:
-            if self.faults[f"{method} {path}"]:
-                return self.faults[f"{method} {path}"].pop(0)
+            # None: this one is answered well.
+            if self.faults[f"{method} {path}"] and (fault := self.faults[f"{method} {path}"].pop(0)):
+                return fault
             match method, path:
                 case "GET", "server_settings":
                     return {"zulip_version": "1.0", "zulip_feature_level": 1}
                 case "POST", "users/me/subscriptions":
                     return {}
                 case "GET", "users" | "users/me":
-                    return {"members": []}
+                    return {"members": [], "email": "ann@example.com", "role": self.role}
                 case "POST", "messages":
                     return self._send(given)
+                case "POST", "scheduled_messages":
+                    # At once: what matters is how often.
+                    return {"id": self._send({**given})["id"]}
                 case "GET", "messages":
                     return self._read(given)
                 case "POST", "register":
@@ -70,6 +77,8 @@ class FakeZulip:
         fate = self.fates.get(self.sent, "")
         number = 100 + 10 * self.sent
         message = {"id": number, "content": given["content"], "subject": given["topic"]}
+        if fate == "idle":
+            self.idle.add(number)
         if fate != "forget":
             self.messages.append(message)
         if fate == "twice":
@@ -84,8 +93,14 @@ class FakeZulip:
         if given["anchor"] == "newest":
             return {"messages": self.messages[-int(given["num_before"]) :], "found_newest": True}
         after = [one for one in self.messages if one["id"] >= int(given["anchor"])]
+        if json.loads(given.get("apply_markdown", "true")):
+            after = [self._rendered(one) for one in after]
         # Pages of seven, so that reading on is tested.
         return {"messages": after[:7], "found_newest": len(after) <= 7}
+
+    def _rendered(self, message: dict[str, Any]) -> dict[str, Any]:
+        worked = "https://" in message["content"] and message["id"] not in self.idle
+        return {**message, "content": message["content"] + ("<div class=message_embed>" if worked else "")}
 
     def _poll(self, queue: str, last: int) -> Any:
         ends = time.monotonic() + 5

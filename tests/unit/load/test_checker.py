@@ -361,5 +361,96 @@ def test_the_picture_shows_marks_and_failures(run: Run):
     assert picture.count("<circle") == 1
 
 
+def test_the_picture_shows_when_nothing_succeeded_and_what_was_broken(run: Run):
+    healthy = draw(run.lines)
+    assert 'height="8" fill="#d62728"' not in healthy
+    assert "#fff3e0" not in healthy
+    run.mark("fault cut", 5.0)
+    run.mark("whole", 9.0)
+    run.lines.sort(key=lambda line: line["began"])
+    for line in run.lines:
+        if line["kind"] in ("read", "send") and 5 <= line["began"] < 9:
+            line.update(outcome="unknown", error="x")
+    broken = draw(run.lines)
+    assert broken.count('height="8" fill="#d62728"') == 1
+    assert broken.count("#fff3e0") == 1
+
+
 def test_the_picture_of_nothing():
     assert draw([]).startswith("<svg")
+
+
+# --- what the server does by itself ----------------------------------------------------------------------------------
+
+
+def plan(run: Run, number: int = 1, **more: Any) -> str:
+    """Schedule a message, which was sent."""
+    nonce = f"{RUN}-planner1-{number}"
+    run.request("schedule", "planner1", 3.0 + number, nonce=nonce, **more)
+    run.final.append({"nonce": nonce, "id": 500 + number, "topic": f"{RUN} planner1"})
+    return nonce
+
+
+def test_a_scheduled_message_that_is_sent_once_is_right(run: Run):
+    plan(run)
+    assert run.wrong() == []
+    assert run.measures()["plans"]["acknowledged"] == 1
+
+
+def test_a_scheduled_message_that_is_never_sent(run: Run):
+    nonce = plan(run)
+    run.final.pop()
+    only(run.wrong(), f"1 messages that the server was to send later were never sent: {nonce}")
+
+
+def test_a_scheduled_message_that_is_sent_twice(run: Run):
+    plan(run)
+    run.final.append({**run.final[-1], "id": 900})
+    assert any("were sent twice" in one for one in run.wrong())
+
+
+def test_a_scheduled_message_without_an_answer_may_be_sent_once_and_one_that_was_refused_may_not(run: Run):
+    plan(run, outcome="unknown", error="reset")
+    assert run.wrong(Thresholds(max_failed=1)) == []
+    plan(run, 2, outcome="refused", error="400")
+    only(run.wrong(Thresholds(max_failed=2)), "1 messages were sent later though that was refused")
+
+
+def test_a_job_that_is_never_done(run: Run):
+    line = run.of("send", 20)
+    line["job"] = True
+    done = next(one for one in run.final if one["nonce"] == line["nonce"])
+    only(run.wrong(), f"1 of 1 jobs were never done: {line['nonce']}")
+    done["job_done"] = True
+    assert run.wrong() == []
+    # Nobody was promised anything.
+    line.update(outcome="unknown", error="reset")
+    done["job_done"] = False
+    assert run.wrong(Thresholds(max_failed=1)) == []
+
+
+def profile(run: Run, began: float, role: int, email: str = "ann") -> None:
+    run.request("read", "query2", began, what="profile", email=email, role=role)
+
+
+def test_a_read_that_shows_what_had_been_changed_before(run: Run):
+    profile(run, 1.0, 400)
+    run.request("change", "operator", 2.0, 0.5, email="ann", role=300)
+    # While it is changed either is right, and another user's role says nothing.
+    profile(run, 2.2, 400)
+    profile(run, 2.3, 300)
+    profile(run, 3.0, 300)
+    profile(run, 3.0, 400, "bob")
+    assert run.wrong() == []
+    profile(run, 4.0, 400)
+    only(run.wrong(), "1 reads show what had been changed before: query2 at 4.0 s: 400, not 300")
+    run.request("change", "operator", 3.5, 0.2, email="ann", role=400)
+    assert run.wrong() == []
+
+
+def test_after_a_change_without_an_answer_nothing_is_stale(run: Run):
+    run.request("change", "operator", 2.0, 0.5, email="ann", role=300)
+    run.request("change", "operator", 3.0, 0.5, email="ann", role=400, outcome="unknown", error="killed")
+    profile(run, 4.0, 300)
+    profile(run, 5.0, 400)
+    assert run.wrong(Thresholds(max_failed=1)) == []

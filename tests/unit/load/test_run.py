@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,23 @@ def ran(zulip_server, state, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(clients, "PAUSE", 0.05)
     history = tmp_path / "history.jsonl"
+    end = load.Load.end
 
-    def run(*limits: str) -> tuple[int, str, dict[str, Any]]:
+    def end_when_enough_was_sent(running: load.Load) -> None:
+        # A busy machine does less in the same time, and what is tested happens to the tenth message.
+        deadline = time.monotonic() + 30
+        while zulip_server[0].sent < 12 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        end(running)
+
+    monkeypatch.setattr(load.Load, "end", end_when_enough_was_sent)
+
+    def run(*limits: str, load_options: Sequence[str] = ()) -> tuple[int, str, dict[str, Any]]:
         common = ["--state", str(state)]
-        assert load.main([*common, "--out", str(history), "--seconds", "0.7", *FAST]) == 0
+        assert load.main([*common, "--out", str(history), "--seconds", "0.7", *FAST, *load_options]) == 0
         capsys.readouterr()
         outputs = [f"--{kind}={tmp_path / kind}" for kind in ("json", "markdown", "picture")]
-        limits = ("--min-requests=25", *limits)
+        limits = ("--min-requests=12", "--min-rate=0", *limits)
         status = check.main([str(history), *common, *outputs, *limits])
         return status, capsys.readouterr().out, json.loads((tmp_path / "json").read_text())
 
@@ -103,6 +114,75 @@ def test_lost_queues_are_registered_anew_and_what_was_missed_is_read(zulip_serve
     assert measures["reregistered"] == 2
     assert fake.registrations == 4
     assert not any(reader["undelivered"] for reader in measures["readers"].values())
+
+
+MORE = ["--visitors", "1", "--planners", "1", "--links", "2"]
+
+
+def test_visits_plans_and_jobs_are_seen(zulip_server, ran, monkeypatch, tmp_path):
+    monkeypatch.setattr(load, "PLAN_SECONDS", 0.2)
+    monkeypatch.setattr(load, "VISIT_SECONDS", 0.2)
+    status, printed, measures = ran(load_options=MORE)
+    assert status == 0, printed
+    assert measures["plans"]["acknowledged"] >= 2
+    assert measures["jobs"]["caused"] >= 2
+    lines = read(tmp_path / "history.jsonl")
+    assert sum(line["kind"] == "visit" and line["outcome"] == "ok" for line in lines) >= 2
+    assert any(line.get("role") == 400 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("place", "fault", "expected"),
+    [
+        ("POST register", (503, "<html>"), "visit: 503 without JSON"),
+        ("POST scheduled_messages", (503, "<html>"), "schedule: 503 without JSON"),
+    ],
+)
+def test_a_failed_visit_or_plan(zulip_server, ran, monkeypatch, place: str, fault: Any, expected: str):
+    monkeypatch.setattr(load, "PLAN_SECONDS", 0.2)
+    monkeypatch.setattr(load, "VISIT_SECONDS", 0.2)
+    # The readers register before the visitor does.
+    zulip_server[0].faults[place] += [None, None] * (place == "POST register") + [fault]
+    status, printed, _ = ran(load_options=MORE)
+    assert status == 1
+    assert expected in printed
+
+
+def test_a_message_that_never_comes_to_a_visitor(zulip_server, ran, monkeypatch):
+    monkeypatch.setattr(load, "VISIT_SECONDS", 0.2)
+    monkeypatch.setattr(clients.Visitor, "patience", 0.3)
+    zulip_server[0].fates.update(dict.fromkeys(range(1, 100), "unseen"))
+    status, _, measures = ran(load_options=MORE)
+    assert status == 1
+    assert measures["failed_by_kind"]["visit"] >= 1
+
+
+def test_jobs_that_no_worker_does_are_waited_for_and_then_missed(zulip_server, ran):
+    zulip_server[0].fates.update(dict.fromkeys(range(1, 100), "idle"))
+    begun = time.monotonic()
+    status, printed, _ = ran("--patience=1.5", load_options=MORE)
+    assert status == 1
+    assert "jobs were never done" in printed
+    assert time.monotonic() - begun > 2
+
+
+def test_a_message_that_was_committed_late_is_not_missed_after_a_lost_queue(zulip_server, ran, monkeypatch):
+    fake = zulip_server[0]
+    send = fake._send
+
+    def send_out_of_order(given: dict[str, str]) -> Any:
+        answer = send(given)
+        if fake.sent == 9:
+            # Its number is older than the newest one that readers have seen, and nobody has a queue when it comes.
+            fake.messages[-1]["id"] = answer["id"] = answer["id"] - 15
+            for queue in fake.queues.values():
+                queue.pop()
+            fake.drop_queues()
+        return answer
+
+    monkeypatch.setattr(fake, "_send", send_out_of_order)
+    _, printed, measures = ran()
+    assert not any(reader["undelivered"] for reader in measures["readers"].values()), printed
 
 
 def test_a_changed_upload_is_found_after_the_run(zulip_server, ran, monkeypatch):
@@ -178,7 +258,7 @@ def test_sigterm_ends_a_run_in_order_and_marks_from_outside_are_in_it(state, tmp
     assert names["kill"] == {"node": "db1"}
     assert names["reader ends"]["complete"]
     assert "history ends" in names
-    assert check.main([str(out), "--state", str(state), "--min-requests=10"]) == 0
+    assert check.main([str(out), "--state", str(state), "--min-requests=1", "--min-rate=0"]) == 0
 
 
 def test_the_check_cannot_tell_without_history_or_server(state, tmp_path, capsys):
