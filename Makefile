@@ -81,7 +81,7 @@ import-backup: setup ## an archive of manage.py backup, of a stock Zulip
 	@$(PLAYBOOK) playbooks/import_backup.yml
 
 # --- the repository ------------------------------------------------------------------------------------------------------
-.PHONY: lint unit molecule test bench-converge bench-restore docs
+.PHONY: lint unit molecule test faults bench-converge bench-restore docs
 lint: setup ## ansible-lint, yamllint, ruff, mypy, shellcheck, contracts
 	@tests/lint
 unit: setup ## pytest: modules, plugins, filters, stand-in
@@ -90,6 +90,8 @@ molecule: setup ## one scenario on the converged lab: make molecule ROLE=nginx
 	@$(if $(filter zulip,$(ROLE)),LAB_INVENTORY=zulip) $(VENV)/molecule test --destroy never -s $(ROLE)
 test: ## everything that CI runs
 	@tests/run
+faults: setup ## faults on the lab under load, from a seed: make faults N=40 SEED=7, or one of them: FAULT=kill-postgres N=20 (docs/faults.md)
+	@$(VENV)/python -m tests.faults --number $(or $(N),20) $(if $(SEED),--seed $(SEED)) $(if $(FAULT),--fault '$(FAULT)')
 bench-converge: setup ## bare to serving, second run, and the second run under stock ansible settings
 	@tests/bench-converge
 bench-restore: setup ## a restore next to a plain copy of the same bytes and to pg_basebackup
