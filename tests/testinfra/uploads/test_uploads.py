@@ -33,6 +33,12 @@ def test_the_catch_up_comes_with_the_host(host, peers):
     assert timer.is_enabled
 
 
+def test_the_catch_up_follows_the_replication_however_that_ended(host, peers):
+    # By systemd itself: a command would have to end within the time to stop, which an overloaded host does not grant.
+    follows = host.check_output("systemctl show --property=OnSuccess,OnFailure --value zulip-uploads-sync.service")
+    assert follows.split() == ["zulip-uploads-push.service"] * 2
+
+
 def test_the_key_is_for_the_copying_user_alone(host, peers):
     with host.sudo():
         key = host.file(f"{CONFIG}/key")
