@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from plugin_utils.endpoint import endpoint  # noqa: E402
 
 Options = list[list[str]]
 
@@ -28,7 +33,6 @@ STORAGE_OPTIONS = {
 }
 """Keys of an S3 repository, and what pgBackRest calls them behind `repoN-`."""
 DEFAULT_PATHS = {"posix": "/var/lib/pgbackrest", "s3": "/pgbackrest"}
-ENDPOINT = re.compile(r"(?:https://)?(?P<host>\[[0-9A-Fa-f:]+\]|[^/:]+)(?::(?P<port>\d+))?/*")
 
 
 def _value(value: Any) -> str:
@@ -72,12 +76,12 @@ def _s3(prefix: str, repository: Mapping[str, Any]) -> Options:
     """Return what is said of an S3 repository alone."""
     wanted = {"uri_style": "path", **repository}
     if wanted.get("endpoint"):
-        found = ENDPOINT.fullmatch(str(wanted["endpoint"]))
+        found = endpoint(str(wanted["endpoint"]))
         if not found:
             raise AnsibleFilterError(f"backup_repositories: {wanted['endpoint']} is no endpoint")
-        wanted["endpoint"] = found["host"]
-        if found["port"]:
-            wanted.setdefault("port", found["port"])
+        wanted["endpoint"] = found.host
+        if found.port:
+            wanted.setdefault("port", found.port)
     options = [[f"{prefix}-type", "s3"]]
     options += [
         [f"{prefix}-{option}", _value(wanted[key])]

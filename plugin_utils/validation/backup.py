@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..endpoint import endpoint
 from .places import at, place
 
 VALUES = ("backup_repositories",)
@@ -90,6 +91,14 @@ def _problem(item: Mapping[str, Any]) -> str:
         return f"lacks {', '.join(f'`{key}`' for key in lacking)}"
     if str(item["endpoint"]).startswith("http://"):
         return f"has the endpoint {item['endpoint']}; backups go over TLS alone, write the host's name"
+    server = endpoint(str(item["endpoint"]))
+    if not server:
+        return f"has the endpoint {item['endpoint']}; write the host's name, with `:` and the port if it is not 443"
+    if server.is_address and item.get("verify", True):
+        return (
+            f"has the endpoint {item['endpoint']}, an address; pgBackRest looks for names alone in a certificate, "
+            "write the host's name"
+        )
     if item.get("uri_style", "path") not in ("host", "path"):
         return f"has `uri_style: {item['uri_style']}`; choose host or path"
     return ""

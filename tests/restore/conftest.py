@@ -153,9 +153,9 @@ def utc(when: datetime) -> str:
 
 
 @contextmanager
-def overrides(text: str) -> Iterator[None]:
-    """The lab's local layer with other content, for a while."""
-    layer = ROOT / "inventories/lab/group_vars/all/90-local.yml"
+def overrides(text: str, inventory: str = "inventories/lab") -> Iterator[None]:
+    """A lab's local layer with other content, for a while."""
+    layer = ROOT / inventory / "group_vars/all/90-local.yml"
     before = layer.read_text()
     layer.write_text(f"---\n{text}")
     try:

@@ -29,7 +29,7 @@ def leads(host) -> bool:
 
 def test_archiving_is_on(host):
     assert sql(host, "SHOW archive_mode") == "on"
-    assert sql(host, "SHOW archive_timeout") == "1min"
+    assert sql(host, "SHOW archive_timeout") == "50s"
     assert sql(host, "SHOW archive_command").startswith("/usr/local/lib/zulip-ha/pgbackrest_push ")
 
 

@@ -59,13 +59,11 @@ def test_the_scratch_directory_is_private(host, settings):
 
 def test_the_scratch_instance_has_the_least_priority(host, settings):
     with host.sudo():
-        program = "/usr/local/lib/zulip-ha/postgresql_restore"
         code = (
-            "import importlib.machinery, importlib.util, pathlib;"
-            f"loader = importlib.machinery.SourceFileLoader('r', '{program}');"
-            "module = importlib.util.module_from_spec(importlib.util.spec_from_loader('r', loader));"
-            "loader.exec_module(module);"
-            f"print(module.unit_name(pathlib.Path('{settings['directory']}/data')))"
+            "import pathlib, sys;"
+            "sys.path.insert(0, '/usr/local/lib/zulip-ha');"
+            "import postgresql_restore_server as server;"
+            f"print(server.unit_name(pathlib.Path('{settings['directory']}/data')))"
         )
         unit = host.check_output(f'python3 -IB -c "{code}"')
         assert (

@@ -235,3 +235,17 @@ def test_a_run_that_left_nothing_is_told(fake, monkeypatch):
 def test_settings_that_cannot_be_read_are_one_line(tmp_path, capsys):
     assert backup.main(["--config", str(tmp_path / "none"), "list"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_newest_of_each_host_and_kind(fake, tmp_path, capsys):
+    there = [
+        snapshot(3, "2026-01-03T00:00:00Z"),
+        snapshot(1, "2026-01-01T00:00:00Z"),
+        snapshot(2, "2026-01-02T00:00:00Z", host="db1", tag="configuration"),
+        snapshot(4, "2026-01-02T12:00:00Z", tag="configuration"),
+    ]
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(fake({"snapshots": [{"out": json.dumps(there)}]})))
+    assert backup.main(["--config", str(path), "list", "--json", "--newest"]) == 0
+    found = [int(item["id"], 16) for item in json.loads(capsys.readouterr().out)]
+    assert found == [2, 4, 3]

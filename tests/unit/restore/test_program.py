@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ import pytest
 from tests.unit.app.paths import load_program
 
 restore = load_program("roles/pgbackrest/files/postgresql_restore", "postgresql_restore")
+on_host = sys.modules["postgresql_restore_host"]
+markers = sys.modules["postgresql_restore_marker"]
+repositories = sys.modules["postgresql_restore_repository"]
+wal = sys.modules["postgresql_restore_wal"]
+server = sys.modules["postgresql_restore_server"]
+recovery = sys.modules["postgresql_restore_recovery"]
 SEGMENT = 16 << 20
 CONFIGURATION = """
 # the site's
@@ -61,10 +68,12 @@ INFO: dict[str, Any] = {
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host made of files, on which nothing is run."""
-    monkeypatch.setattr(restore, "RUN", tmp_path / "run")
-    monkeypatch.setattr(restore, "running", lambda directory: False)
+    monkeypatch.setattr(on_host, "RUN", tmp_path / "run")
+    for module in (restore, recovery, server):
+        monkeypatch.setattr(module, "running", lambda directory: False)
     monkeypatch.setattr(restore, "own", lambda path, mode=0o700: (path.mkdir(parents=True, exist_ok=True), path)[1])
-    monkeypatch.setattr(restore, "run", lambda *arguments, **options: argparse.Namespace(stdout="", returncode=0))
+    for module in (on_host, restore, recovery, server):
+        monkeypatch.setattr(module, "run", lambda *arguments, **options: argparse.Namespace(stdout="", returncode=0))
     return tmp_path
 
 
@@ -91,9 +100,9 @@ def database(directory: Path) -> Path:
 
 
 def test_the_configuration_names_no_database_but_this_one() -> None:
-    sections = restore.merged_configuration([CONFIGURATION, "[global]\nprocess-max=8\n"])
-    assert restore.stanza_name(sections) == "chat"
-    text = restore.private_configuration(sections, "chat", Path("/scratch/data"), Path("/scratch/restore-spool"))
+    sections = repositories.merged_configuration([CONFIGURATION, "[global]\nprocess-max=8\n"])
+    assert repositories.stanza_name(sections) == "chat"
+    text = repositories.private_configuration(sections, "chat", Path("/scratch/data"), Path("/scratch/restore-spool"))
     lines = text.splitlines()
     assert "pg1-path=/scratch/data" in lines
     assert not [line for line in lines if "db1" in line or "db2" in line or "/var/" in line]
@@ -104,21 +113,21 @@ def test_the_configuration_names_no_database_but_this_one() -> None:
 
 
 def test_options_that_come_more_than_once_are_kept() -> None:
-    sections = restore.merged_configuration(["[chat]\nrecovery-option=a=1\nrecovery-option=b=2\n"])
-    assert "recovery-option=a=1\nrecovery-option=b=2" in restore.private_configuration(
+    sections = repositories.merged_configuration(["[chat]\nrecovery-option=a=1\nrecovery-option=b=2\n"])
+    assert "recovery-option=a=1\nrecovery-option=b=2" in repositories.private_configuration(
         sections, "chat", Path("/d/m"), Path("/d/s")
     )
 
 
 def test_which_stanza_has_to_be_clear() -> None:
-    with pytest.raises(restore.StepError, match="a, b"):
-        restore.stanza_name({"global": {}, "a": {}, "b": {}})
-    with pytest.raises(restore.StepError, match="no stanza"):
-        restore.stanza_name({"global": {}})
+    with pytest.raises(on_host.StepError, match="a, b"):
+        repositories.stanza_name({"global": {}, "a": {}, "b": {}})
+    with pytest.raises(on_host.StepError, match="no stanza"):
+        repositories.stanza_name({"global": {}})
 
 
 def test_a_backup_is_found_with_the_end_of_its_archive() -> None:
-    found = restore.chosen_backup(INFO, 1, "20261125-023000F")
+    found = repositories.chosen_backup(INFO, 1, "20261125-023000F")
     assert found == {
         "label": "20261125-023000F",
         "bytes": 5 << 30,
@@ -138,8 +147,8 @@ def test_a_backup_is_found_with_the_end_of_its_archive() -> None:
     ],
 )
 def test_a_backup_that_is_not_there(repository: int, label: str, words: str) -> None:
-    with pytest.raises(restore.StepError, match=words) as caught:
-        restore.chosen_backup(INFO, repository, label)
+    with pytest.raises(on_host.StepError, match=words) as caught:
+        repositories.chosen_backup(INFO, repository, label)
     assert "\n" not in str(caught.value)
 
 
@@ -147,11 +156,11 @@ def test_a_backup_that_is_not_there(repository: int, label: str, words: str) -> 
 
 
 def test_segments() -> None:
-    assert restore.segment_number("000000010000000200000003", SEGMENT) == 2 * 256 + 3
-    assert restore.segment_name(1, 2 * 256 + 255 + 1, SEGMENT) == "000000010000000300000000"
-    assert restore.lsn_number("1/10") == (1 << 32) + 16
-    assert restore.lsn_of_segment("000000010000000100000002", SEGMENT) == "1/2000000"
-    assert restore.parents("1\t0/3000060\tno recovery target\n2\t0/4000000\tx\n\n") == {1, 2}
+    assert wal.segment_number("000000010000000200000003", SEGMENT) == 2 * 256 + 3
+    assert wal.segment_name(1, 2 * 256 + 255 + 1, SEGMENT) == "000000010000000300000000"
+    assert wal.lsn_number("1/10") == (1 << 32) + 16
+    assert wal.lsn_of_segment("000000010000000100000002", SEGMENT) == "1/2000000"
+    assert wal.parents("1\t0/3000060\tno recovery target\n2\t0/4000000\tx\n\n") == {1, 2}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +175,7 @@ def test_segments() -> None:
     ],
 )
 def test_a_recovery_that_ends_before_the_archive(newest: str, lsn: str, timelines: set[int], word: str) -> None:
-    problem = restore.end_problem(newest, lsn, SEGMENT, timelines)
+    problem = wal.end_problem(newest, lsn, SEGMENT, timelines)
     assert word in problem if word else problem == ""
 
 
@@ -183,11 +192,11 @@ UNREADABLE = """ERROR: [124]: unable to connect to mon1:8432
 
 
 def test_what_the_log_says() -> None:
-    seen = restore.read_log(LOG)
+    seen = server.read_log(LOG)
     assert seen["segment"] == "000000010000000000000007"
     assert seen["last_time"] == "2026-11-25T22:41:14.184857+00:00"
     assert seen["why"] == ""
-    assert restore.read_log("LOG:  recovery stopping before commit of transaction 9")["stopped"]
+    assert server.read_log("LOG:  recovery stopping before commit of transaction 9")["stopped"]
 
 
 @pytest.mark.parametrize(
@@ -205,25 +214,25 @@ def test_what_the_log_says() -> None:
     ],
 )
 def test_why_a_server_ended(log: str, newest: str, words: str) -> None:
-    assert words in restore.failure(restore.read_log(log), "2030-01-01T00:00:00Z", newest, SEGMENT)
+    assert words in server.failure(server.read_log(log), "2030-01-01T00:00:00Z", newest, SEGMENT)
 
 
 # ---- settings
 
 
 def test_targets() -> None:
-    assert restore.parse_target("latest") == {}
-    assert restore.parse_target("name:a-1") == {"recovery_target_name": "a-1"}
-    moment = restore.parse_target("2026-11-25T13:00:00+02:00")
+    assert server.parse_target("latest") == {}
+    assert server.parse_target("name:a-1") == {"recovery_target_name": "a-1"}
+    moment = server.parse_target("2026-11-25T13:00:00+02:00")
     assert moment == {"recovery_target_time": "2026-11-25 11:00:00.000000+00"}
     for bad in ("yesterday", "2026-11-25T13:00:00", "name:a b", "name:"):
-        with pytest.raises(restore.StepError):
-            restore.parse_target(bad)
+        with pytest.raises(on_host.StepError):
+            server.parse_target(bad)
 
 
 def settings(*words: str) -> dict[str, str]:
     given = restore.parser().parse_args(["recover", "--directory=/scratch/data", *words])
-    found: dict[str, str] = restore.server_settings(given, Path("/run/x"), "get %f %p")
+    found: dict[str, str] = server.server_settings(given, Path("/run/x"), "get %f %p")
     return found
 
 
@@ -245,7 +254,7 @@ def test_a_scratch_instance_archives_nothing_and_a_database_that_will_serve_note
 def test_who_may_connect() -> None:
     words = ["--to=latest", "--tls", "--allow", "192.0.2.1/32", "--allow", "fd00::1/128", "192.0.2.2/32"]
     given = restore.parser().parse_args(["recover", "--directory=/scratch/data", *words])
-    assert restore.hba(given).splitlines() == [
+    assert server.hba(given).splitlines() == [
         "local all postgres peer map=restore",
         "hostssl zulip zulip 192.0.2.1/32 scram-sha-256",
         "hostssl zulip zulip fd00::1/128 scram-sha-256",
@@ -254,7 +263,7 @@ def test_who_may_connect() -> None:
 
 
 def test_an_archive_that_cannot_be_read_is_not_its_end() -> None:
-    command = restore.restore_command(["/bin/sh", "-c", "exit $STATUS", "sh"]).replace("%f", "f").replace("%p", "p")
+    command = server.restore_command(["/bin/sh", "-c", "exit $STATUS", "sh"]).replace("%f", "f").replace("%p", "p")
     statuses = {}
     for status in (0, 1, 29, 124):
         done = subprocess.run(["/bin/sh", "-c", command], env={"STATUS": str(status)}, check=False)
@@ -273,7 +282,7 @@ def test_room() -> None:
 
 
 def test_data_of_somebody_else_are_not_written_over(host: Path) -> None:
-    with pytest.raises(restore.StepError, match="did not bring"):
+    with pytest.raises(on_host.StepError, match="did not bring"):
         restore.fetch(options(database(host / "pg/main")))
 
 
@@ -293,16 +302,16 @@ def test_what_was_fetched_is_not_fetched_again(
 ) -> None:
     directory = database(host / "pg/main")
     kept = {"repo": 1, "set": "20261125-023000F", "to": "latest", "backup": {"bytes": 1}, "fetch_seconds": 2}
-    restore.write_marker(directory, kept | {"state": state})
+    markers.write_marker(directory, kept | {"state": state})
 
     def refuse(*arguments: Any) -> None:
-        raise restore.StepError("it would be fetched")
+        raise on_host.StepError("it would be fetched")
 
     monkeypatch.setattr(restore, "Repository", refuse)
     if same:
         assert restore.fetch(options(directory, to=to))["changed"] is False
     else:
-        with pytest.raises(restore.StepError, match="would be fetched"):
+        with pytest.raises(on_host.StepError, match="would be fetched"):
             restore.fetch(options(directory, to=to))
 
 
@@ -318,17 +327,17 @@ def test_what_was_fetched_is_not_fetched_again(
 def test_only_a_whole_backup_is_recovered(host: Path, marker: dict[str, Any], words: str) -> None:
     directory = database(host / "pg/main")
     if marker:
-        restore.write_marker(directory, marker)
-    with pytest.raises(restore.StepError, match=words):
-        restore.recover(options(directory, to="latest"))
+        markers.write_marker(directory, marker)
+    with pytest.raises(on_host.StepError, match=words):
+        recovery.recover(options(directory, to="latest"))
 
 
 def test_a_marker_is_of_one_directory(host: Path) -> None:
-    restore.write_marker(database(host / "pg/main"), {"state": "fetched"})
-    assert restore.read_marker(host / "pg/main")["state"] == "fetched"
-    assert restore.read_marker(host / "pg/other") == {}
+    markers.write_marker(database(host / "pg/main"), {"state": "fetched"})
+    assert markers.read_marker(host / "pg/main")["state"] == "fetched"
+    assert markers.read_marker(host / "pg/other") == {}
     (host / "pg/restore.json").write_text("{")
-    assert restore.read_marker(host / "pg/main") == {}
+    assert markers.read_marker(host / "pg/main") == {}
 
 
 def test_aside_and_back(host: Path) -> None:
@@ -339,7 +348,7 @@ def test_aside_and_back(host: Path) -> None:
     # A run that was killed, and one after the backup has begun to come.
     assert restore.aside(options(directory)) == {"changed": False, "aside": moved["aside"]}
     (database(directory) / "new").touch()
-    restore.write_marker(directory, {"state": "recovered", "set": "x"})
+    markers.write_marker(directory, {"state": "recovered", "set": "x"})
     assert restore.aside(options(directory))["changed"] is False
     assert restore.list_aside(options(directory))["aside"][0]["directory"] == moved["aside"]
     assert restore.bring_back(options(directory))["changed"]
@@ -353,24 +362,24 @@ def test_back_onto_a_timeline_of_its_own_has_to_be_recovered(host: Path) -> None
     directory = database(host / "pg/main")
     restore.aside(options(directory))
     restore.bring_back(options(directory, new_timeline=True))
-    assert restore.read_marker(directory)["state"] == "fetched"
+    assert markers.read_marker(directory)["state"] == "fetched"
     assert restore.bring_back(options(directory, new_timeline=True))["changed"] is False
 
 
 def test_nothing_to_bring_back_is_an_error(host: Path) -> None:
-    with pytest.raises(restore.StepError, match="nothing to bring back"):
+    with pytest.raises(on_host.StepError, match="nothing to bring back"):
         restore.bring_back(options(host / "pg/main"))
 
 
 def test_only_what_it_made_is_removed(host: Path) -> None:
     directory = database(host / "pg/main")
-    with pytest.raises(restore.StepError, match="not brought by this program"):
+    with pytest.raises(on_host.StepError, match="not brought by this program"):
         restore.remove(options(directory))
     moved = Path(restore.aside(options(directory))["aside"])
     assert restore.remove(options(moved))["changed"]
     assert not moved.exists()
     assert restore.remove(options(moved)) == {"changed": False}
-    restore.write_marker(database(directory), {"state": "fetched"})
+    markers.write_marker(database(directory), {"state": "fetched"})
     assert restore.remove(options(directory))["changed"]
     assert list((host / "pg").iterdir()) == []
 
@@ -378,23 +387,23 @@ def test_only_what_it_made_is_removed(host: Path) -> None:
 def test_it_is_let_go_only_when_it_is_recovered(host: Path) -> None:
     directory = database(host / "pg/main")
     assert restore.release(options(directory)) == {"changed": False}
-    restore.write_marker(directory, {"state": "recovering"})
-    with pytest.raises(restore.StepError, match="not recovered"):
+    markers.write_marker(directory, {"state": "recovering"})
+    with pytest.raises(on_host.StepError, match="not recovered"):
         restore.release(options(directory))
-    restore.write_marker(directory, {"state": "recovered"})
+    markers.write_marker(directory, {"state": "recovered"})
     assert restore.release(options(directory)) == {"changed": True}
     assert directory.exists()
-    assert restore.read_marker(directory) == {}
+    assert markers.read_marker(directory) == {}
 
 
 def test_two_do_not_work_on_one_directory(host: Path) -> None:
     with (
-        restore.locked(host / "pg/main"),
-        pytest.raises(restore.StepError, match="something else works"),
-        restore.locked(host / "pg/main", patience=0),
+        on_host.locked(host / "pg/main"),
+        pytest.raises(on_host.StepError, match="something else works"),
+        on_host.locked(host / "pg/main", patience=0),
     ):
         pass
-    with restore.locked(host / "pg/main", patience=0):
+    with on_host.locked(host / "pg/main", patience=0):
         pass
 
 
@@ -419,5 +428,5 @@ def test_a_failure_is_one_line(host: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 def test_the_line_that_says_why() -> None:
     text = "P00  ERROR: [055]: unable to open missing file\n      HINT: it is gone\nP00 ERROR: [1]: x\n"
-    assert restore.last_words(text) == "unable to open missing file"
-    assert restore.last_words("one\ntwo\n") == "two"
+    assert on_host.last_words(text) == "unable to open missing file"
+    assert on_host.last_words("one\ntwo\n") == "two"

@@ -19,6 +19,14 @@ import pytest
 from tests.unit.app.paths import load_program
 
 drill = load_program("roles/restore_drill/files/restore_drill", "restore_drill")
+words = sys.modules["restore_drill_words"]
+command = sys.modules["restore_drill_command"]
+judgement = sys.modules["restore_drill_judgement"]
+database = sys.modules["restore_drill_database"]
+peers = sys.modules["restore_drill_peers"]
+steps = sys.modules["restore_drill_steps"]
+state = sys.modules["restore_drill_state"]
+report = sys.modules["restore_drill_report"]
 
 PROGRAM = f"""\
 #!{sys.executable} -IB
@@ -212,16 +220,16 @@ class World:
             "chosen": {
                 "repo": 1,
                 "set": "20260101-000000F",
-                "stop": drill.iso(self.now - 7200),
+                "stop": words.iso(self.now - 7200),
                 "database_bytes": 30_000_000,
                 "repo_bytes": 5_000_000,
-                "reaches": drill.iso(self.now - 60),
+                "reaches": words.iso(self.now - 60),
                 "newest_wal": "000000010000000000000007",
             },
             "recovered": {
                 "timeline": 2,
                 "last_lsn": "0/7000128",
-                "last_time": drill.iso(self.now - 60),
+                "last_time": words.iso(self.now - 60),
                 "newest_segment": "000000010000000000000007",
                 "target_reached": True,
                 "bytes": 1 << 25,
@@ -234,8 +242,8 @@ class World:
             "message": {"messages": 1003, "id": 1200, "sha256": "ab" * 32},
             "content": "ab" * 32,
             "snapshots": [
-                {"id": "aaaa" * 16, "time": drill.iso(self.now - 9000)},
-                {"id": "bbbb" * 16, "time": drill.iso(self.now - 1800)},
+                {"id": "aaaa" * 16, "time": words.iso(self.now - 9000)},
+                {"id": "bbbb" * 16, "time": words.iso(self.now - 1800)},
             ],
             "files": files,
             "attachments": ["2/ab/1.txt", "2/ab/29.txt"],
@@ -293,8 +301,8 @@ def site(tmp_path: Path) -> World:
 @pytest.fixture
 def world(site: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """A site on which all is well."""
-    monkeypatch.setattr(drill.time, "sleep", lambda _: None)
-    monkeypatch.setattr(drill, "subprocess", Here)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(command, "subprocess", Here)
     return site
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from tests.unit.app.paths import ROOT
-from tests.unit.restore_drill.conftest import World, digest, drill, outcome, red
+from tests.unit.restore_drill.conftest import World, digest, drill, outcome, peers, red, report, state, steps, words
 
 
 def test_all_is_well(world: World) -> None:
     entry = world.drill()
     assert entry["ok"], entry["error"]
     assert entry["error"] == ""
-    assert set(outcome(entry)) == set(drill.STEPS)
+    assert set(outcome(entry)) == set(steps.STEPS)
     assert all(outcome(entry).values())
     assert entry["bytes"] == 30_000_000
     assert entry["seconds_per_gigabyte"] == pytest.approx(entry["restore_seconds"] / 0.03, rel=0.01)
@@ -58,9 +58,9 @@ def test_a_corrupted_file_in_the_repository(world: World) -> None:
 
 def test_a_page_that_was_corrupted_before_the_backup(world: World) -> None:
     world.data["amcheck_error"] = 'heap table "zulip.zulip.zerver_message", block 1, offset 2:\n    xmin is wrong'
-    words = red(world.drill(), "amcheck")
-    assert "zerver_message" in words
-    assert "xmin is wrong" in words
+    said = red(world.drill(), "amcheck")
+    assert "zerver_message" in said
+    assert "xmin is wrong" in said
 
 
 @pytest.mark.parametrize("step", ["choose", "recover"])
@@ -115,16 +115,24 @@ def test_no_snapshot_of_uploads(world: World) -> None:
 
 
 def test_a_stale_backup(world: World) -> None:
-    world.data["chosen"]["stop"] = drill.iso(world.now - 31 * 3600)
+    world.data["chosen"]["stop"] = words.iso(world.now - 31 * 3600)
     assert "31.0 h old; 30.0 h are allowed" in red(world.drill(), "choose")
     world.config["backup_max_age"] = 32
     assert world.drill()["ok"]
 
 
 def test_a_stale_archive(world: World) -> None:
-    for key in ("last_time",):
-        world.data["recovered"][key] = drill.iso(world.now - 1000)
+    world.data["recovered"]["last_time"] = words.iso(world.now - 1000)
     world.data["canary"] = world.now - 1010
+    assert "17 min ago; 15 min are allowed" in red(world.drill(), "end")
+
+
+def test_a_backup_that_nobody_has_written_since(world: World) -> None:
+    world.data["recovered"]["last_time"] = ""
+    world.data["chosen"]["stop"] = words.iso(world.now - 40)
+    world.data["canary"] = world.now - 60
+    assert world.drill()["ok"]
+    world.data["chosen"]["stop"] = words.iso(world.now - 1000)
     assert "17 min ago; 15 min are allowed" in red(world.drill(), "end")
 
 
@@ -136,7 +144,7 @@ def test_a_stale_canary(world: World) -> None:
 
 
 def test_a_stale_snapshot_of_uploads(world: World) -> None:
-    world.data["snapshots"][-1]["time"] = drill.iso(world.now - 7 * 3600)
+    world.data["snapshots"][-1]["time"] = words.iso(world.now - 7 * 3600)
     world.data["snapshots"].pop(0)
     assert "7.0 h old" in red(world.drill(), "uploads")
 
@@ -148,8 +156,8 @@ def test_rows_that_are_missing(world: World) -> None:
 
 def test_a_live_database_that_does_not_answer(world: World) -> None:
     world.data["live_error"] = 'connection to server at "192.0.2.21" failed'
-    words = red(world.drill(), "counts")
-    assert "the live database: psql: error: connection to server" in words
+    said = red(world.drill(), "counts")
+    assert "the live database: psql: error: connection to server" in said
     # It was restored all the same, of whichever cluster.
     assert "--system-id" not in world.calls("backup")[0]
 
@@ -186,9 +194,9 @@ def test_uploads_with_other_bytes(world: World) -> None:
 
 def test_attachments_that_the_snapshot_lacks(world: World) -> None:
     del world.data["files"]["files/2/ab/29.txt"]
-    words = red(world.drill(), "uploads")
-    assert "1 attachments are not in the snapshot" in words
-    assert "files/2/ab/29.txt" in words
+    said = red(world.drill(), "uploads")
+    assert "1 attachments are not in the snapshot" in said
+    assert "files/2/ab/29.txt" in said
     # One that is nowhere else is no fault of the backup.
     del world.data["uploads"]["files/2/ab/29.txt"]
     assert world.drill()["ok"]
@@ -227,26 +235,26 @@ def test_answers_that_nobody_expects_are_told_in_one_line(world: World) -> None:
 
 def test_the_spare_is_asked_first(world: World) -> None:
     entry = world.drill()
-    steps = {step["name"]: step for step in entry["steps"]}
-    assert steps["message"]["detail"].startswith("app2 read message 1200 of 1003")
-    assert "app2" in steps["uploads"]["detail"]
+    went = {step["name"]: step for step in entry["steps"]}
+    assert went["message"]["detail"].startswith("app2 read message 1200 of 1003")
+    assert "app2" in went["uploads"]["detail"]
     world.config["app_hosts"].pop()
     entry = world.drill()
     assert entry["ok"], entry["error"]
-    assert "app1 read message" in entry["steps"][drill.STEPS.index("message")]["detail"]
+    assert "app1 read message" in entry["steps"][steps.STEPS.index("message")]["detail"]
 
 
 def test_a_file_that_one_host_lacks_is_looked_for_on_the_next(world: World) -> None:
-    peers = drill.Peers(world.config)
+    hosts = peers.Peers(world.config)
     answers = {"192.0.2.11": {"a": {"sha256": "1"}, "b": {"sha256": "2"}}, "192.0.2.12": {"a": None, "b": None}}
 
     def ask(host: Any, request: str, stdin: str = "") -> Any:
         if request.endswith("spare") and host["name"] == "app1":
-            raise drill.DrillError("this host is active")
+            raise words.DrillError("this host is active")
         return {name: answers[host["address"]][name] for name in json.loads(stdin)}
 
-    peers.ask = ask
-    who, found = peers.hashes(["a", "b"])
+    hosts.ask = ask
+    who, found = hosts.hashes(["a", "b"])
     assert who == "app2 and app1"
     assert found["a"] == {"sha256": "1"}
 
@@ -257,7 +265,7 @@ def test_uploads_that_were_changed_or_removed_since(world: World) -> None:
     world.data["uploads"]["files/2/ab/5.txt"] = {"sha256": digest("new"), "size": 3, "modified": world.now}
     entry = world.drill()
     assert entry["ok"], entry["error"]
-    assert "28 of 30" in entry["steps"][drill.STEPS.index("uploads")]["detail"]
+    assert "28 of 30" in entry["steps"][steps.STEPS.index("uploads")]["detail"]
     world.data["uploads"] = {}
     assert "none of 30 restored uploads" in red(world.drill(), "uploads")
 
@@ -287,7 +295,7 @@ def test_uploads_in_s3(world: World) -> None:
 
 
 def test_tables_that_an_upgrade_made_meanwhile(world: World) -> None:
-    one = drill.Drill(world.config)
+    one = steps.Drill(world.config)
     (world.bin / "world.json").write_text(json.dumps(world.data))
     one.choose()
     world.data["live"]["zerver_new"] = 5
@@ -328,11 +336,11 @@ def test_a_link_in_the_scratch_directory_is_not_followed(world: World, tmp_path:
 
 def test_the_state_keeps_the_last_thirty_and_anybody_reads_it(world: World) -> None:
     path = Path(world.config["state"])
-    state: dict[str, Any] = {"runs": []}
+    known: dict[str, Any] = {"runs": []}
     for number in range(40):
-        state = drill.remember(state, {"began": str(number), "ended": str(number), "ok": number != 39})
-    assert len(state["runs"]) == 30
-    assert (state["last_run"], state["last_success"]) == ("39", "38")
+        known = state.remember(known, {"began": str(number), "ended": str(number), "ok": number != 39})
+    assert len(known["runs"]) == 30
+    assert (known["last_run"], known["last_success"]) == ("39", "38")
     world.drill()
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert world.state["last_success"] == world.state["runs"][-1]["ended"]
@@ -341,7 +349,7 @@ def test_the_state_keeps_the_last_thirty_and_anybody_reads_it(world: World) -> N
 def test_one_that_was_killed_is_known_as_such(world: World) -> None:
     running = {"began": "2026-01-01T00:00:00Z", "ended": None, "ok": False, "error": "", "steps": []}
     path = Path(world.config["state"])
-    drill.replace_file(path, json.dumps(drill.remember(drill.read_state(path), running)))
+    state.replace_file(path, json.dumps(state.remember(state.read_state(path), running)))
     world.drill()
     assert [(run["ok"], run["error"]) for run in world.state["runs"]] == [(False, "killed"), (True, "")]
 
@@ -363,8 +371,8 @@ def test_metrics(world: World) -> None:
     text = Path(world.config["textfile_directory"], "zulip_ha_restore_drill.prom").read_text()
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     name = "zulip_ha_restore_drill_"
-    assert float(values[f"{name}last_success_timestamp_seconds"]) == drill.timestamp(good)
-    assert float(values[f"{name}last_run_timestamp_seconds"]) >= drill.timestamp(good)
+    assert float(values[f"{name}last_success_timestamp_seconds"]) == words.timestamp(good)
+    assert float(values[f"{name}last_run_timestamp_seconds"]) >= words.timestamp(good)
     assert values[f"{name}ok"] == "0"
     assert float(values[f"{name}bytes"]) == 30_000_000
     assert float(values[f"{name}seconds_per_gigabyte"]) == world.state["runs"][0]["seconds_per_gigabyte"]
@@ -376,14 +384,14 @@ def test_metrics(world: World) -> None:
 
 
 def test_metrics_of_a_site_whose_drills_never_worked() -> None:
-    text = drill.metrics({"runs": [{"began": "x", "ended": None, "ok": False}]})
+    text = report.metrics({"runs": [{"began": "x", "ended": None, "ok": False}]})
     assert "zulip_ha_restore_drill_last_success_timestamp_seconds 0\n" in text
     assert "zulip_ha_restore_drill_ok 0\n" in text
 
 
 def test_the_table_says_it_all(world: World) -> None:
     world.data["canary"] = 0
-    lines = drill.table(world.drill())
+    lines = report.table(world.drill())
     assert [line.split()[1] for line in lines[1:12]] == ["ok"] * 5 + ["BAD"] + ["ok"] * 5
     assert lines[-2].startswith("restored 30.0 MB in")
     assert "RED: canary" in lines[-1]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.restore_drill.conftest import drill
+from tests.unit.restore_drill.conftest import command, database, judgement, words
 
 SEGMENT = 16 << 20
 ALLOWED = {"percent": 1, "rows": 100, "volatile": ["queue"]}
@@ -30,20 +30,20 @@ ALLOWED = {"percent": 1, "rows": 100, "volatile": ["queue"]}
     ],
 )
 def test_the_end_of_replay(lsn: str, timeline: int, newest: str, part: str) -> None:
-    problem = drill.end_problem(lsn, timeline, newest, SEGMENT)
+    problem = judgement.end_problem(lsn, timeline, newest, SEGMENT)
     assert part in problem
     assert bool(problem) == bool(part)
 
 
 def test_segments_of_another_size() -> None:
-    assert drill.end_problem("1/4000000", 1, "000000010000000100000001", 64 << 20) != ""
-    assert drill.end_problem("1/4000001", 1, "000000010000000100000001", 64 << 20) == ""
+    assert judgement.end_problem("1/4000000", 1, "000000010000000100000001", 64 << 20) != ""
+    assert judgement.end_problem("1/4000001", 1, "000000010000000100000001", 64 << 20) == ""
 
 
 @pytest.mark.parametrize(("lsn", "newest"), [("x", "0" * 24), ("0/0", "short"), ("0/0", "z" * 24)])
 def test_what_is_no_position(lsn: str, newest: str) -> None:
-    with pytest.raises(drill.DrillError):
-        drill.end_problem(lsn, 1, newest, SEGMENT)
+    with pytest.raises(words.DrillError):
+        judgement.end_problem(lsn, 1, newest, SEGMENT)
 
 
 @pytest.mark.parametrize(
@@ -62,21 +62,21 @@ def test_what_is_no_position(lsn: str, newest: str) -> None:
     ],
 )
 def test_rows(restored: tuple[int | None, int], live: int, wrong: bool) -> None:
-    assert bool(drill.judge_counts({"t": restored}, {"t": live}, [], ALLOWED).problems) is wrong
+    assert bool(judgement.judge_counts({"t": restored}, {"t": live}, [], ALLOWED).problems) is wrong
 
 
 def test_queues_and_tables_that_are_gone_are_not_compared() -> None:
-    counts = drill.judge_counts({"queue": (1, 0), "dropped": (9, 9)}, {"queue": 9999}, [], ALLOWED)
+    counts = judgement.judge_counts({"queue": (1, 0), "dropped": (9, 9)}, {"queue": 9999}, [], ALLOWED)
     assert counts == ([], 2, 9)
-    assert drill.judge_counts({}, {}, ["b", "a"], ALLOWED).problems == ["a is missing", "b is missing"]
+    assert judgement.judge_counts({}, {}, ["b", "a"], ALLOWED).problems == ["a is missing", "b is missing"]
 
 
 def test_names_are_quoted() -> None:
-    text = drill.live_query("zulip", 'it\'s "odd"', 5, 100)
+    text = database.live_query("zulip", 'it\'s "odd"', 5, 100)
     assert '"zulip"."it\'s ""odd"""' in text
     assert "'it''s \"odd\"'" in text
     assert "id <= 5" in text
-    assert "LIMIT 101" in drill.live_query("zulip", "t", None, 100)
+    assert "LIMIT 101" in database.live_query("zulip", "t", None, 100)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_names_are_quoted() -> None:
 )
 def test_hashes(digest: str, modified: float, expected: Any) -> None:
     live = {"a": {"sha256": digest, "modified": modified}}
-    assert drill.judge_hashes({"a": "1"}, live, 100) == expected
-    assert drill.judge_hashes({"a": "1"}, {}, 100) == ([], 0, 1)
+    assert judgement.judge_hashes({"a": "1"}, live, 100) == expected
+    assert judgement.judge_hashes({"a": "1"}, {}, 100) == ([], 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +101,13 @@ def test_hashes(digest: str, modified: float, expected: Any) -> None:
     ],
 )
 def test_times(text: Any, expected: float) -> None:
-    assert drill.timestamp(text) == pytest.approx(expected)
+    assert words.timestamp(text) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("text", ["", "soon", None])
 def test_what_is_no_time(text: Any) -> None:
-    with pytest.raises(drill.DrillError):
-        drill.timestamp(text)
+    with pytest.raises(words.DrillError):
+        words.timestamp(text)
 
 
 @pytest.mark.parametrize(
@@ -120,15 +120,15 @@ def test_what_is_no_time(text: Any) -> None:
     ],
 )
 def test_the_line_that_says_why(text: str, expected: str) -> None:
-    assert drill.one_line(text) == expected
+    assert words.one_line(text) == expected
 
 
 def test_keys_of_objects_however_they_are_listed() -> None:
     inventory = {"bucket": "b", "objects": [{"key": "a", "size": 1}, {"key": "b"}]}
-    assert sorted(drill.object_keys(inventory)) == ["a", "b"]
-    assert sorted(drill.object_keys(json.loads('[{"key": "c"}]'))) == ["c"]
+    assert sorted(judgement.object_keys(inventory)) == ["a", "b"]
+    assert sorted(judgement.object_keys(json.loads('[{"key": "c"}]'))) == ["c"]
 
 
 def test_a_program_that_prints_something_else() -> None:
-    with pytest.raises(drill.DrillError, match="printed no JSON: 'oops'"):
-        drill.parsed("oops", "it")
+    with pytest.raises(words.DrillError, match="printed no JSON: 'oops'"):
+        command.parsed("oops", "it")

@@ -48,7 +48,8 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path, backup: str, arguments
 
 
 def test_the_bounds_are_those_of_the_unit_that_the_scratch_instance_runs_in() -> None:
-    restore = load_program("roles/pgbackrest/files/postgresql_restore", "postgresql_restore")
+    load_program("roles/pgbackrest/files/postgresql_restore", "postgresql_restore")
+    server = sys.modules["postgresql_restore_server"]
     defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
     name = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__restore_drill_scratch_unit"]
     program = str(Path(sys.executable).with_name("ansible"))
@@ -56,15 +57,15 @@ def test_the_bounds_are_those_of_the_unit_that_the_scratch_instance_runs_in() ->
     words += ["-e", json.dumps({"restore_drill_directory": defaults["restore_drill_directory"]})]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
     said = subprocess.run(words, env=environment, capture_output=True, text=True, check=False).stdout
-    assert restore.unit_name(Path(defaults["restore_drill_directory"], "data")) in said
+    assert server.unit_name(Path(defaults["restore_drill_directory"], "data")) in said
 
 
 def test_the_programs_are_called_as_they_want_to_be() -> None:
     """The command lines are made here and read there."""
     restore = load_program("roles/pgbackrest/files/postgresql_restore", "postgresql_restore")
     backup = load_program("roles/pgbackrest/files/postgresql_backup", "postgresql_backup")
-    drill = load_program("roles/restore_drill/files/restore_drill", "restore_drill")
-    programs = drill.Programs(
+    load_program("roles/restore_drill/files/restore_drill", "restore_drill")
+    programs = sys.modules["restore_drill_backups"].Programs(
         {
             "programs": {}, "directory": "/var/lib/zulip-ha/drill", "port": 5433, "address": "192.0.2.1",
             "allow": ["192.0.2.2/32", "2001:db8::1/128"], "memory_mb": 2048, "timeout": 60, "jobs": 2,

@@ -1,6 +1,8 @@
 """A server moves in: an archive as `manage.py backup` makes it, of the lab's own application at another time.
 
 The archive is built from the lab's database, which then goes on; what the import brings back is what it was then.
+
+Not part of `tests/run`: pytest tests/restore/long_import.py
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,8 @@ from tests.restore.conftest import OUT, Backups, facts
 
 WORK = "/var/tmp/import-test"
 FILE = "files/2/im/import-test/plan.txt"
+# Of this run: the lab may have seen another one.
+TAG = f"import {int(time.time())}"
 ARCHIVE = OUT / "zulip-backup.tar.gz"
 VAULT = ROOT / "inventories/lab/group_vars/all/80-secrets.yml"
 
@@ -71,9 +76,12 @@ def words(site: Backups, **more: Any) -> list[str]:
 def moved(site: Backups) -> Iterator[Backups]:
     """The lab, with an archive of a moment after which something else was said."""
     vault = VAULT.read_bytes()
-    say(site, "import: before the archive")
+    # A run that was ended in between leaves the database of before.
+    done = site.play("import_backup", *facts(action="forget_old", confirm=site.name))
+    assert done.status == 0, done.text[-4000:]
+    say(site, f"{TAG}: before the archive")
     build(site)
-    say(site, "import: after the archive")
+    say(site, f"{TAG}: after the archive")
     yield site
     if VAULT.read_bytes() != vault:
         VAULT.write_bytes(vault)
@@ -107,7 +115,7 @@ def test_the_server_moves_in(moved: Backups) -> None:
     done = moved.play("import_backup", *words(moved, secrets="vault"))
     assert done.status == 0, done.text[-6000:]
     assert "of-the-old-server" not in done.text
-    assert said(moved, "import: ") == ["import: before the archive"]
+    assert said(moved, f"{TAG}: ") == [f"{TAG}: before the archive"]
     kept = moved.sql("select datname from pg_database where datname like 'zulip_before_%'", "postgres")
     assert re.fullmatch(r"zulip_before_\d{14}", kept), kept
     for host in moved.in_group("app"):
@@ -121,15 +129,15 @@ def test_the_server_moves_in(moved: Backups) -> None:
             == ""
         )
     # It is the application's again: a client sends, and gets what it sent.
-    say(moved, "import: in the new home")
-    assert said(moved, "import: ")[-1] == "import: in the new home"
+    say(moved, f"{TAG}: in the new home")
+    assert said(moved, f"{TAG}: ")[-1] == f"{TAG}: in the new home"
     assert moved.healthy()
 
 
 def test_the_same_archive_again_is_no_second_import(moved: Backups) -> None:
     done = moved.play("import_backup", *words(moved, secrets="vault"))
     assert done.status == 0, done.text[-4000:]
-    assert said(moved, "import: ")[-1] == "import: in the new home"
+    assert said(moved, f"{TAG}: ")[-1] == f"{TAG}: in the new home"
     again = moved.play("site")
     changed = {host: count for host, count in again.changed().items() if count}
     assert (again.status, changed) == (0, {}), again.text[-4000:]
@@ -138,7 +146,7 @@ def test_the_same_archive_again_is_no_second_import(moved: Backups) -> None:
 def test_back_and_forget(moved: Backups) -> None:
     done = moved.play("import_backup", *facts(action="back", confirm=moved.name))
     assert done.status == 0, done.text[-4000:]
-    assert said(moved, "import: ") == ["import: before the archive", "import: after the archive"]
+    assert said(moved, f"{TAG}: ") == [f"{TAG}: before the archive", f"{TAG}: after the archive"]
     done = moved.play("import_backup", *facts(action="forget_old", confirm=moved.name))
     assert done.status == 0, done.text[-4000:]
     names = json.loads(moved.sql("select json_agg(datname) from pg_database where datname like 'zulip%'", "postgres"))

@@ -1,6 +1,8 @@
 """The drill is green on a site on which all is well, and red for each way in which a backup can be worth nothing.
 
 Each fault is caused in the repository itself, seen by the drill, and taken away again.
+
+Not part of `tests/run`: pytest tests/restore/long_drill.py
 """
 
 from __future__ import annotations
