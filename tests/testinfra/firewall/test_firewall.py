@@ -60,7 +60,7 @@ def test_what_listens_for_others_is_in_the_matrix(host):
             "app": {80, 443},
             "quorum": {2379, 2380},
             "database": {5432, 8008, 8432},
-            "backup": {5433, 8432, 8433},
+            "backup": {5433, 5434, 8432, 8433},
         }.items()
         if group in groups_of(host)
         for port in ports
