@@ -11,6 +11,12 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 TASK_LINES = 150
 HIDES = re.compile(r"(ignore_errors: *true|failed_when: *false|changed_when: *false|validate_certs: *false)")
+WHOLE = re.compile(r"""set_fact: *["']""")
+TEMPLATE = re.compile(r"\{\{.*?\}\}", re.S)
+QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
+PART = re.compile(r"import_playbook: \S*\bsite/(\w+)\.yml")
+NOT_RESTORED = {"backup_check"}
+"""It asks whose the backups are, which a restore does in its own way."""
 TASK_NAME = re.compile(r"^\s*- name: (?P<name>.+)$")
 
 
@@ -63,12 +69,49 @@ def task_problems(path: Path) -> list[str]:
     return problems
 
 
+def fact_problems(path: Path) -> list[str]:
+    """Return where a template stands in the place of all facts: it sets none, and says nothing."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    where = path.relative_to(ROOT)
+    return [f"{where}:{number}: set facts one by one" for number, line in enumerate(lines, 1) if WHOLE.search(line)]
+
+
+def endless_problems(path: Path) -> list[str]:
+    """Return where a variable of a task or play is made from itself: variables are lazy, so that it has no end."""
+    problems, left = [], [yaml.safe_load(path.read_text(encoding="utf-8"))]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            left += node.values()
+            own = node.get("vars")
+            for name, value in own.items() if isinstance(own, dict) else ():
+                used = "".join(TEMPLATE.findall(QUOTED.sub("", str(value))))
+                if re.search(rf"(?<![\w.]){re.escape(name)}\b(?!=)", used):
+                    problems.append(f"{path.relative_to(ROOT)}: {name} is made from itself")
+        elif isinstance(node, list):
+            left += node
+    return problems
+
+
+def restore_problems() -> list[str]:
+    """Return the parts of the site that a restored one would lack: it is made of the same parts, in another order."""
+    converged, restored = (
+        set(PART.findall((ROOT / path).read_text())) for path in ("site.yml", "playbooks/restore/site.yml")
+    )
+    lacking = converged - restored - NOT_RESTORED
+    return [f"playbooks/restore/site.yml: lacks the part {part} of site.yml" for part in sorted(lacking)]
+
+
 def main() -> int:
     """Print every problem; return the exit status."""
     roles = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
     problems = [problem for role in roles for problem in role_problems(role)]
     for path in sorted((ROOT / "roles").glob("*/tasks/*.yml")):
         problems += task_problems(path)
+    for folder in ("roles", "playbooks", "lab"):
+        for path in sorted((ROOT / folder).rglob("*.yml")):
+            problems += fact_problems(path) + endless_problems(path)
+    problems += restore_problems()
     for line in problems:
         print(line)
     if not roles:

@@ -16,12 +16,14 @@ import requests
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+# Another lab than the one of inventories/lab; its plays want ANSIBLE_INVENTORY as well.
+STATE = Path(os.environ.get("LAB_STATE") or ROOT / "lab/state.json").absolute()
 
 
 class Lab:
     """A running lab, as its state file describes it."""
 
-    def __init__(self, state: Path = ROOT / "lab/state.json") -> None:
+    def __init__(self, state: Path = STATE) -> None:
         self.state: dict[str, Any] = json.loads(state.read_text(encoding="utf-8"))
         self.url: str = self.state["url"]
         self.ca_file: str = self.state["ca_file"]

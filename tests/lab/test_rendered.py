@@ -71,6 +71,7 @@ def test_nginx_reads_it(lab: Lab, release: str) -> None:
     assert ("location /api/v1/tus" in locations) is (release in TUSD)
     assert ("location /help/" in locations) is (release == "12.4")
     assert ("location ~ ^/internal/s3/" in locations) is (release == "11.5")
+    assert ("proxy_pass https://$s3_hostname:9000/" in locations) is (release == "11.5")
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -85,6 +86,11 @@ def test_systemd_reads_every_unit(lab: Lab, release: str) -> None:
         f"systemd-analyze verify --man=no --recursive-errors=yes {' '.join(wanted)} 2>&1 | grep zulip- || true",
     )
     assert text == ""
+    # The system's store of certificates is Zulip's, for an S3 server that a CA of the operator's signed.
+    trusting = lab.run(
+        node, f"cd {units}; grep -l ^Environment=.AWS_CA_BUNDLE= zulip-django.service zulip-tornado@.service"
+    )
+    assert trusting.split() == ["zulip-django.service", "zulip-tornado@.service"]
 
 
 def read_settings(lab: Lab, release: str, environment: str = "") -> dict[str, Any]:

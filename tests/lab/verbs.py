@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from tests.lab.support import ROOT, Lab
+from tests.lab.support import ROOT, STATE, Lab
 from tests.load.history import mark
 
 CACHE = ROOT / ".cache"
@@ -37,11 +37,11 @@ class Run:
 
 
 class Site(Lab):
-    """The lab with its verbs. What they print goes into the folder `out`."""
+    """A lab with its verbs. What they print goes into the folder `out`."""
 
-    def __init__(self, out: Path) -> None:
-        super().__init__()
-        self.out = out
+    def __init__(self, out: Path, inventory: str = "", state: Path = STATE) -> None:
+        super().__init__(state)
+        self.out, self.inventory = out, inventory or os.environ.get("ANSIBLE_INVENTORY", "inventories/lab")
 
     def start(self, playbook: str, *options: str) -> tuple[subprocess.Popen[bytes], Path]:
         """Begin a verb (its name), or a playbook (its path); what it prints goes into a file."""
@@ -49,7 +49,7 @@ class Site(Lab):
         log = self.out / f"{time.strftime('%H%M%S')}-{Path(playbook).stem}.log"
         verb = "site.yml" if playbook == "site" else f"playbooks/{playbook}.yml"
         path = playbook if playbook.endswith(".yml") else verb
-        command = [f"{ROOT}/.venv/bin/ansible-playbook", path, *options]
+        command = [f"{ROOT}/.venv/bin/ansible-playbook", "-i", self.inventory, path, *options]
         environment = {**os.environ, "ANSIBLE_CONFIG": f"{ROOT}/ansible.cfg", "ANSIBLE_FORCE_COLOR": "0"}
         with log.open("wb") as stream:
             process = subprocess.Popen(
@@ -88,22 +88,24 @@ class Site(Lab):
 class Load:
     """Clients at work. What they saw is judged when they stop."""
 
-    def __init__(self, name: str, out: Path) -> None:
-        self.name, self.out = name, out
+    def __init__(self, name: str, out: Path, *options: str) -> None:
+        """`options` are the load's own."""
+        self.name, self.out, self.options = name, out, options
         self.history = out / f"{name}.jsonl"
         self.verdict: dict[str, Any] = {}
 
     def __enter__(self) -> Load:
         self.out.mkdir(parents=True, exist_ok=True)
         self.history.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "tests.load", "--state", "lab/state.json", "--out", str(self.history)]
+        command = [sys.executable, "-m", "tests.load", "--state", str(STATE), "--out", str(self.history)]
+        command += self.options
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         line = self.process.stdout.readline()
         assert line.startswith("load:"), "the load did not begin"
         return self
 
-    def mark(self, name: str, **data: Any) -> None:
+    def mark(self, name: str, /, **data: Any) -> None:
         """Note a moment for the picture."""
         mark(str(self.history), name, **data)
 
@@ -113,13 +115,14 @@ class Load:
 
     def __exit__(self, *error: object) -> None:
         self.process.terminate()
-        self.process.wait(60)
+        # Readers may wait for the last message.
+        self.process.wait(240)
 
     def check(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Judge. The figures are in `verdict` afterwards."""
         base = self.out / self.name
         command = [
-            sys.executable, "-m", "tests.load.check", str(self.history), "--state", "lab/state.json",
+            sys.executable, "-m", "tests.load.check", str(self.history), "--state", str(STATE),
             "--json", f"{base}.json", "--markdown", f"{base}.md", "--picture", f"{base}.svg", *options,
         ]  # fmt: skip
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -150,11 +150,27 @@ def test_a_release_ends_it_at_once_and_may_be_repeated(host, query):
     assert query("SELECT 42").stdout.strip() == "42"
 
 
-@pytest.mark.usefixtures("let_go")
-def test_a_transaction_that_does_not_end_is_named_and_nothing_is_held(host, query):
+@pytest.fixture
+def endless(host, query):
+    """Keep a transaction of the application's open for longer than any hold waits."""
     password = host.ansible.get_variables()["vault_postgresql_zulip_password"]
-    transaction = f"PGPASSWORD={password} psql -XAtwc 'BEGIN; SELECT pg_sleep(8); COMMIT' '{APPLICATION}' >/dev/null"
-    answer = host.run("sh -c %s", f"{transaction} & sleep 1; {HOLD} hold --seconds 5; status=$?; wait; exit $status")
+    sql = "BEGIN; SELECT pg_sleep(120)"
+    sessions = f"FROM pg_stat_activity WHERE query = '{sql}'"
+    session = f"PGPASSWORD={password} setsid psql -XAtwc '{sql}' '{APPLICATION}' >/dev/null 2>&1 &"
+    host.check_output("sh -c %s", session)
+    for _ in range(40):
+        if query(f"SELECT count(*) {sessions}").stdout.strip() == "1":
+            break
+        time.sleep(0.5)
+    else:
+        pytest.fail("the transaction has not begun")
+    yield
+    query(f"SELECT pg_terminate_backend(pid) {sessions}")
+
+
+@pytest.mark.usefixtures("let_go", "endless")
+def test_a_transaction_that_does_not_end_is_named_and_nothing_is_held(host, query):
+    answer = host.run(f"{HOLD} hold --seconds 5")
     assert answer.rc == 3, answer.stderr
     assert "zulip on zulip, process" in answer.stderr
     assert "active for" in answer.stderr

@@ -77,3 +77,21 @@ def test_one_host_at_a_time_and_none_after_a_failure():
     plays = yaml.safe_load((ROOT / "playbooks/os_updates.yml").read_text())
     (turns,) = [play for play in plays if "serial" in play]
     assert (turns["serial"], turns["any_errors_fatal"], turns["max_fail_percentage"]) == (1, True, 0)
+
+
+def test_what_one_host_reads_of_the_others_can_be_read():
+    """A variable that is read as `hostvars[...]` may not use `hostvars` itself: it is undefined there."""
+    looked = yaml.safe_load((ROOT / "playbooks/tasks/update_look.yml").read_text())[0]["host_health"]
+    read = "{{ groups['all'] | map('extract', hostvars) | map(attribute='site_units') | map('to_json') }}"
+    assert "hostvars[item].site_units" in looked["units"]
+    command = [str(Path(sys.executable).with_name("ansible")), "localhost", "-i", "inventories/production"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
+    done = subprocess.run(
+        [*command, "-m", "ansible.builtin.debug", "-a", f'msg="{read}"'],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
