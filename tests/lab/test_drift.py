@@ -27,7 +27,6 @@ def converge(role: str, *arguments: str):
 
 CASES = [
     ("nginx", "app", "/etc/nginx/nginx.conf", f"+{EDIT}"),
-    ("postgresql", "database", "/etc/postgresql/*/main/conf.d/50-zulip-ha.conf", f"+{EDIT}"),
     # It holds passwords: which lines differ is shown, and no value.
     ("postgresql", "database", "/etc/patroni/config.yml", "+(hidden, "),
 ]
