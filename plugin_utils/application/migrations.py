@@ -100,7 +100,8 @@ def migrations_judgement(plan: Mapping[str, Any], known: Mapping[str, Sequence[s
         text = "the release is not on the host yet, so that its migrations are not known"
     elif not text:
         text = f"older code can live with {_some(names)}" if names else "no migrations"
-    allow = f"app_migrations_rolling={','.join(in_the_way)}" if in_the_way else ""
+    # In double quotes, which stay as they are in all that Ansible prints.
+    allow = f'"{{app_migrations_rolling: [{", ".join(in_the_way)}]}}"' if in_the_way else ""
     advice = (
         f"{text}. Upgrade with strategy=offline, or, where you know that the code that runs now does no harm and takes "
         f"none, with -e {allow}"

@@ -189,7 +189,13 @@ def _value_problems(
     """Return the distinct problems of one variable of one layer, rendered for the layer's hosts if it is a template."""
     spec, secret = known.specs[name], name.startswith("vault_")
     if not is_template(value):
-        return list(dict.fromkeys(type_problems(name, value, spec, secret=secret)))
+        problems = dict.fromkeys(type_problems(name, value, spec, secret=secret))
+        # -e NAME=VALUE hands over text, whatever it looks like.
+        other = layer.command_line and isinstance(value, str) and spec.get("type") in ("bool", "int", "float", "list")
+        if not other or secret:
+            return problems
+        written = f"[{value}]" if spec["type"] == "list" else value
+        return [f'{problem}, as in -e "{{{name}: {written}}}"' for problem in problems]
     found: dict[str, None] = {}
     for host in layer.hosts if render else ():
         try:

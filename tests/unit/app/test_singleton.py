@@ -131,6 +131,35 @@ def test_a_lost_session_ends_the_command_at_once() -> None:
     assert time.monotonic() - begun < 2
 
 
+def test_what_a_timer_runs_is_begun_again_when_the_lock_was_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also while the server still counts the session that is gone."""
+    monkeypatch.setattr(singleton, "RETRY_SECONDS", 0.01)
+    ran = tmp_path / "ran"
+    cut, counted, free = FakeSession(), FakeSession(takes=False), FakeSession()
+    at(0.3, cut.cut)
+    script = f"echo >> {ran}; test $(wc -l < {ran}) = 2 || sleep 60"
+    assert runner(["sh", "-c", script], cut, counted, free, skip=True).run() == 0
+    assert ran.read_text() == "\n\n"
+    assert counted.closed
+    assert free.closed
+
+
+def test_what_a_timer_runs_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(singleton, "PROBE_SECONDS", 0.05)
+    sessions = [FakeSession() for _ in range(singleton.TURNS)]
+    for session in sessions:
+        session.lost = True
+    assert runner(["sleep", "60"], *sessions, skip=True).run() == singleton.EX_TEMPFAIL
+
+
+def test_a_command_s_own_failure_is_not_tried_again(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    assert runner(["sh", "-c", f"echo >> {ran}; exit 75"], FakeSession(), skip=True).run() == singleton.EX_TEMPFAIL
+    assert ran.read_text() == "\n"
+
+
 def test_a_lost_session_ends_a_stubborn_command_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(singleton, "LOST_STOP_SECONDS", 0.3)
     ready = tmp_path / "ready"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 
 from filter_plugins.migrations import FilterModule
@@ -48,7 +50,7 @@ def test_what_breaks_and_what_nobody_knows_may_not_and_is_named() -> None:
         "older code cannot live with zerver.0004_b (drops it); "
         "nobody knows whether older code can live with zerver.0005_c (a reason)"
     )
-    assert found["allow"] == "app_migrations_rolling=zerver.0004_b,zerver.0005_c"
+    assert found["allow"] == '"{app_migrations_rolling: [zerver.0004_b, zerver.0005_c]}"'
     assert "strategy=offline" in found["refusal"]
     assert f"-e {found['allow']}" in found["refusal"]
     assert "\n" not in found["refusal"]
@@ -56,7 +58,9 @@ def test_what_breaks_and_what_nobody_knows_may_not_and_is_named() -> None:
 
 def test_what_the_operator_was_told_to_pass_is_enough() -> None:
     found = migrations_judgement(plan(HARMLESS, GONE, CODE))
-    operator = found["allow"].partition("=")[2]
+    # As the shell hands it to Ansible: a list, which the inventory's checks insist on.
+    operator = yaml.safe_load(*shlex.split(found["allow"]))["app_migrations_rolling"]
+    assert operator == ["zerver.0004_b", "zerver.0005_c"]
     assert migrations_judgement(plan(HARMLESS, GONE, CODE), migrations_known({}, operator))["rolling"]
 
 
@@ -92,7 +96,7 @@ def test_a_migration_that_the_release_does_not_have_is_unknown() -> None:
 def test_a_long_list_is_cut_in_the_line_alone() -> None:
     found = migrations_judgement(plan(*(about(f"{number:04}_x", "unknown") for number in range(9))))
     assert found["text"].endswith("zerver.0004_x (a reason) and 4 more")
-    assert found["allow"].endswith("zerver.0008_x")
+    assert found["allow"].endswith('zerver.0008_x]}"')
 
 
 def test_what_users_wait_for_is_handed_on() -> None:

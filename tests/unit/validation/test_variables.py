@@ -133,7 +133,10 @@ def test_secrets_are_not_shown() -> None:
 
 
 def test_command_line_is_named() -> None:
-    assert _check({"redis_port": "80"}, command_line=True)[0].startswith("command line (-e): `redis_port`")
+    assert _check({"redis_port": "80"}, command_line=True) == [
+        'command line (-e): `redis_port` has to be a whole number, not "80"; write 80 without quotes,'
+        ' as in -e "{redis_port: 80}"'
+    ]
 
 
 def test_shipped_layer_is_not_checked(tmp_path: Path) -> None:
