@@ -19,6 +19,12 @@ def source(releases: dict[str, Any], name: str) -> list[str]:
     return ["-e", f"release_source={releases[name]['path']}"]
 
 
+def noted(site: Site) -> str:
+    """The release that the next backup is going to be of."""
+    said = site.run(site.in_group("backup")[0], "cat /etc/zulip-ha/postgresql-backup.json")
+    return str(json.loads(said)["annotations"]["release"])
+
+
 def roll(site: Site, releases: dict[str, Any], steps: tuple[Step, ...], label: str) -> None:
     """Take the steps under load: no request fails, nothing is lost."""
     versions = {"base": site.version(), **{name: release["version"] for name, release in releases.items()}}
@@ -28,6 +34,7 @@ def roll(site: Site, releases: dict[str, Any], steps: tuple[Step, ...], label: s
             done = site.play(verb, *(source(releases, name) if verb == "upgrade" else []))
             assert done.status == 0, done.text[-6000:]
             assert site.version() == versions[name], f"{verb} {name}"
+            assert noted(site) == versions[name], "a backup says which release can read it"
             assert len(site.active()) == 1
         load.mark("end")
     judged = load.check("--max-failed", "0", "--max-gap", "5")
