@@ -98,8 +98,8 @@ def read_facts(seen: Snapshot, config: Config) -> Facts:
         sync_leader=str(sync.get("leader") or ""),
         sync_standbys=tuple(name.strip() for name in str(sync.get("sync_standby") or "").split(",") if name.strip()),
         paused=bool(settings.get("pause")),
-        # One for a later time is no move yet.
-        moving=bool(seen.failover.modified) and not failover.get("scheduled_at"),
+        # One for a later time is no move yet, and Patroni leaves an empty one behind when a move has ended.
+        moving=seen.failover.value not in ("", "{}") and not failover.get("scheduled_at"),
         incident=bool(seen.incident.modified),
         disarmed=disarmed,
     )

@@ -193,6 +193,13 @@ def test_a_planned_move_is_no_loss(site):
     assert any("a planned move is under way" in line for line in site.said(site.holder))
 
 
+def test_a_move_that_has_ended_is_none(site):
+    """Patroni does not delete the key: it writes an empty object."""
+    site.etcd.put(f"{CLUSTER}/failover", {})
+    site.lose("db1")
+    assert site.run(20, until=lambda: revoked(site)) <= 5.0
+
+
 def test_a_move_for_a_later_time_is_none_yet(site):
     site.etcd.put(f"{CLUSTER}/failover", {"leader": "db1", "scheduled_at": "2030-01-01T00:00:00+00:00"})
     site.lose("db1")
