@@ -1,6 +1,6 @@
 """The controller is killed in each phase of an upgrade, and the next run goes on: users see nothing of it.
 
-Not part of `tests/run`: pytest tests/upgrade/long_killed.py
+Not part of `tests/run`: pytest tests/upgrade/long_killed.py, on a lab that runs the repository's release
 """
 
 from __future__ import annotations
