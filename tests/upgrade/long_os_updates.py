@@ -76,3 +76,7 @@ def test_updates_of_all_hosts_fail_no_request(site: Site, updates: str) -> None:
     assert len(site.active()) == 1
     verdict = load.check("--max-failed", "0", "--max-gap", "5")
     assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+    # Nor did a package touch a file of the roles.
+    again = site.play("site")
+    assert again.status == 0, again.text[-3000:]
+    assert not any(again.changed().values()), again.changed()
