@@ -30,7 +30,7 @@ lab-up: setup ## only the lab's nodes, bare
 	@$(PLAYBOOK) lab/create.yml
 
 # --- the site ------------------------------------------------------------------------------------------------------------
-.PHONY: inventory secrets build site upgrade rollback restart switchover-app switchover-db os-updates postgresql-upgrade health drift organization manage reshard uploads-to-s3 \
+.PHONY: inventory secrets build site upgrade rollback restart switchover-app switchover-db replace-etcd-member os-updates postgresql-upgrade health drift organization manage reshard uploads-to-s3 \
     backup backups restore restore-drill import-backup
 inventory: ## an inventory of your own: make inventory NAME=production DIR=~/zulip
 	@tools/inventory "$(NAME)" "$(DIR)"
@@ -50,6 +50,8 @@ switchover-app: setup ## another app host becomes the active one
 	@$(PLAYBOOK) playbooks/switchover_app.yml
 switchover-db: setup ## another database host leads
 	@$(PLAYBOOK) playbooks/switchover_db.yml
+replace-etcd-member: setup ## a voter with broken data joins anew: make replace-etcd-member EXTRA='-e member=db2'
+	@$(PLAYBOOK) playbooks/replace_etcd_member.yml
 os-updates: setup ## Debian's updates, one host after the other
 	@$(PLAYBOOK) playbooks/os_updates.yml
 postgresql-upgrade: setup ## another major version of PostgreSQL: make postgresql-upgrade EXTRA='-e to=17'
