@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.lab.verbs import CACHE, Site
-from tests.upgrade.make_releases import make, variants
+from tests.upgrade.make_releases import STANDIN, make, variants
 
 OUT = CACHE / "upgrade"
 
@@ -16,6 +16,17 @@ def site() -> Site:
     running = Site(OUT)
     assert running.answers(), f"{running.url} does not answer"
     return running
+
+
+@pytest.fixture
+def base(site: Site) -> str:
+    """The version of the repository's own release, which runs: what tests/run leaves is newer, and goes back."""
+    version = (STANDIN / "VERSION").read_text().strip()
+    if site.version() != version:
+        done = site.play("rollback")
+        assert done.status == 0, done.text[-3000:]
+    assert site.version() == version, "the deployment before is another one: make demo"
+    return version
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """The controller is killed in each phase of an upgrade, and the next run goes on: users see nothing of it.
 
-Not part of `tests/run`: pytest tests/upgrade/long_killed.py, on a lab that runs the repository's release
+Not part of `tests/run`: pytest tests/upgrade/long_killed.py
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 import signal
 import time
 from typing import Any
+
+import pytest
 
 from tests.lab.support import ROOT, wait_for
 from tests.lab.verbs import Site
@@ -33,6 +35,7 @@ def phase_of(name: str) -> str:
     return str(report["phases"][-1]["name"]) if report["phases"] else ""
 
 
+@pytest.mark.usefixtures("base")
 def test_a_run_that_is_killed_is_finished_by_the_next(site: Site, releases: dict[str, Any]) -> None:
     killed = []
     with site.load("killed") as load:

@@ -1,7 +1,7 @@
 """A release that needs a stop: the maintenance page under load, and no way back over its migration.
 
-Not part of `tests/run`: pytest tests/upgrade/long_offline.py, on a lab that runs the repository's release. The last of
-these suites there: the site stays on a release whose schema the code of the others cannot live with.
+Not part of `tests/run`: pytest tests/upgrade/long_offline.py. The last of these suites on a lab: the site stays on a
+release whose schema the code of the others cannot live with.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tests.upgrade.conftest import OUT
 from tests.upgrade.test_upgrade import source
 
 
+@pytest.mark.usefixtures("base")
 def test_offline_shows_the_maintenance_page_and_loses_nothing(site: Site, releases: dict[str, Any]) -> None:
     with site.load("offline") as load:
         load.mark("upgrade breaks, offline")

@@ -1,6 +1,6 @@
 """The site's own playbook with another release on the shelf: as careful as an upgrade.
 
-Not part of `tests/run`: pytest tests/upgrade/long_site.py, on a lab that runs the repository's release
+Not part of `tests/run`: pytest tests/upgrade/long_site.py
 """
 
 from __future__ import annotations
@@ -8,18 +8,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.lab.support import ROOT
 from tests.lab.verbs import Site
-from tests.upgrade.test_upgrade import source
+from tests.upgrade.test_upgrade import shelf, source
 
 
-def shelf(site: Site) -> str:
-    """The artefact that the shelf points to."""
-    codename = site.run("app1", ". /etc/os-release; echo $VERSION_CODENAME")
-    name = json.loads((ROOT / f"artifacts/standin-{codename}.json").read_text())["artifact"]
-    return str(ROOT / "artifacts" / name)
-
-
+@pytest.mark.usefixtures("base")
 def test_a_release_that_is_only_on_the_shelf_is_judged(site: Site, releases: dict[str, Any]) -> None:
     version, artefact = site.version(), shelf(site)
 

@@ -10,8 +10,8 @@ from tests.lab.verbs import Site
 from tests.upgrade.conftest import OUT
 
 Step = tuple[str, str]
-STEPS: tuple[Step, ...] = (("upgrade", "expand"), ("rollback", "base"))
-"""A release with a migration that the older code can live with, and back over it (code alone: long_code.py)."""
+STEPS: tuple[Step, ...] = (("upgrade", "expand"), ("rollback", "base"), ("upgrade", "expand"))
+"""A release with a migration that the older code can live with, back over it, and again (code alone: long_code.py)."""
 
 
 def source(releases: dict[str, Any], name: str) -> list[str]:
@@ -23,6 +23,13 @@ def noted(site: Site) -> str:
     """The release that the next backup is going to be of."""
     said = site.run(site.in_group("backup")[0], "cat /etc/zulip-ha/postgresql-backup.json")
     return str(json.loads(said)["annotations"]["release"])
+
+
+def shelf(site: Site) -> str:
+    """The artefact that the shelf points at, which site.yml takes."""
+    codename = site.run(site.in_group("app")[0], ". /etc/os-release; echo $VERSION_CODENAME")
+    name = json.loads((ROOT / f"artifacts/standin-{codename}.json").read_text())["artifact"]
+    return str(ROOT / "artifacts" / name)
 
 
 def roll(site: Site, releases: dict[str, Any], steps: tuple[Step, ...], label: str) -> None:
@@ -57,12 +64,12 @@ def test_the_report_says_how_long_each_phase_took() -> None:
 
 
 def test_a_migration_that_breaks_older_code_is_refused(site: Site, releases: dict[str, Any]) -> None:
-    before = site.version()
+    before = site.version(), shelf(site)
     done = site.play("upgrade", *source(releases, "breaks"))
     assert done.status != 0
     assert "strategy=offline" in done.refusal, done.text[-3000:]
     assert "older code cannot live with" in done.refusal
-    assert site.version() == before
+    assert (site.version(), shelf(site)) == before, "the next site.yml keeps to what runs"
 
 
 def test_figures_are_there_for_the_documentation() -> None:

@@ -96,7 +96,9 @@ def test_a_source_without_its_version_is_refused(tmp_path: Path, source: Path) -
     assert "no version in" in shelf(tmp_path, "source", stdin=request(source), code=1)
 
 
-def publish(tmp_path: Path, number: int, keep: int = 2, content: bytes = b"artefact", code: int = 0) -> Any:
+def publish(
+    tmp_path: Path, number: int, *options: str, keep: int = 2, content: bytes = b"artefact", code: int = 0
+) -> Any:
     """Put an artefact on the shelf."""
     folder = tmp_path / "shelf"
     folder.mkdir(exist_ok=True)
@@ -108,8 +110,9 @@ def publish(tmp_path: Path, number: int, keep: int = 2, content: bytes = b"artef
         "manifest": {"profile": "standin", "codename": "trixie", "id": str(number)},
     }
     return shelf(
-        tmp_path, "publish", "--artifact", str(artifact), "--keep", str(keep), stdin=json.dumps(summary), code=code
-    )
+        tmp_path, "publish", "--artifact", str(artifact), "--keep", str(keep), *options, stdin=json.dumps(summary),
+        code=code,
+    )  # fmt: skip
 
 
 def find(tmp_path: Path, number: int) -> Any:
@@ -134,6 +137,14 @@ def test_the_oldest_go(tmp_path: Path) -> None:
     assert find(tmp_path, 2)
     assert find(tmp_path, 3)
     assert not list((tmp_path / "shelf").glob("*-1.tar.zst*"))
+
+
+def test_what_the_shelf_points_at_stays_beside_what_is_only_built(tmp_path: Path) -> None:
+    publish(tmp_path, 1)
+    for number in (2, 3, 4):
+        assert publish(tmp_path, number, "--no-point") == {"changed": True}
+    assert json.loads((tmp_path / "shelf/standin-trixie.json").read_text())["manifest"]["id"] == "1"
+    assert [number for number in (1, 2, 3, 4) if find(tmp_path, number)] == [1, 3, 4]
 
 
 def test_what_goes_is_never_what_was_just_published(tmp_path: Path) -> None:
